@@ -1,0 +1,150 @@
+"""How both programs read their settings: the environment before a TOML file before the defaults.
+
+A wrong value is one line that names the variable, the value and what was expected; a program shows its settings at
+start, one to a line, with secrets masked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError as SourceError,
+)
+
+from broker.errors import SettingsError
+from broker.problems import NO_SUCH_FIELD, Problem, explain, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+EXIT_SETTINGS = 2
+"""The exit code of a program with a wrong setting."""
+
+
+class ProgramSettings(BaseSettings):
+    """The base of both programs' settings; a subclass gives `env_prefix`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=False, allow_inf_nan=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment before the file, whose values come in as arguments."""
+        return env_settings, init_settings
+
+
+SettingsType = TypeVar("SettingsType", bound=ProgramSettings)
+
+
+def load(kind: type[SettingsType], config: Path | None = None) -> SettingsType:
+    """Return the settings of a program from the environment and the TOML file `config`.
+
+    Raises:
+        SettingsError: If a value is wrong, the file cannot be read, or it has a key that is no setting.
+
+    """
+    from_file = _read(config) if config else {}
+    try:
+        return kind(**from_file)
+    except ValidationError as error:
+        raise SettingsError(_named(explain(error), kind, from_file)) from None
+    except SourceError as error:
+        raise SettingsError([_unparsable(error, kind)]) from None
+
+
+def load_or_exit(kind: type[SettingsType], config: Path | None = None) -> SettingsType:
+    """Return the settings, or print one line for each wrong one and end the program with exit code 2."""
+    try:
+        return load(kind, config)
+    except SettingsError as error:
+        fail(*(str(problem) for problem in error.problems))
+
+
+def fail(*lines: str) -> NoReturn:
+    """Print `lines` to standard error and end the program with exit code 2."""
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201
+    sys.exit(EXIT_SETTINGS)
+
+
+def describe(settings: ProgramSettings) -> dict[str, str]:
+    """Return every setting as text, secrets masked, in the order of the documentation."""
+    return {name: _text(getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def unknown_variables(kind: type[ProgramSettings], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a warning for each variable with the program's prefix that is no setting: most likely a misspelt one."""
+    prefix = kind.model_config.get("env_prefix", "")
+    known = {f"{prefix}{name.upper()}" for name in kind.model_fields}
+    warnings = []
+    for name in sorted(environment):
+        if name.startswith(prefix) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            warnings.append(f"{name} is no setting" + (f"; did you mean {close[0]}?" if close else ""))
+    return warnings
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([Problem("--config", shown(str(config)), f"a file that can be read ({error})")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([Problem("--config", shown(str(config)), f"valid TOML ({error})")]) from None
+
+
+def _named(problems: list[Problem], kind: type[ProgramSettings], from_file: Mapping[str, Any]) -> list[Problem]:
+    """Name each problem by its variable, or by its key where the file gave it."""
+    prefix = kind.model_config.get("env_prefix", "")
+    named = []
+    for problem in problems:
+        name, dot, rest = problem.field.partition(".")
+        variable = f"{prefix}{name.upper()}"
+        in_file = name in from_file and variable not in os.environ
+        close = difflib.get_close_matches(name, kind.model_fields, n=1) if problem.expected == NO_SUCH_FIELD else []
+        expected = f"a setting; did you mean {close[0]}?" if close else problem.expected
+        named.append(Problem((name if in_file else variable) + dot + rest, _as_typed(problem.value), expected))
+    return named
+
+
+def _as_typed(value: str) -> str:
+    """Quote an environment variable's value as a shell would."""
+    try:
+        plain = json.loads(value)
+    except ValueError:
+        return value
+    return f"'{plain}'" if isinstance(plain, str) else value
+
+
+def _unparsable(error: SourceError, kind: type[ProgramSettings]) -> Problem:
+    """Name the variable that holds no JSON; pydantic-settings names only the field."""
+    for name in kind.model_fields:
+        if f'"{name}"' in str(error):
+            variable = f"{kind.model_config.get('env_prefix', '')}{name.upper()}"
+            return Problem(variable, f"'{os.environ.get(variable, '')}'", f"valid JSON ({error.__cause__})")
+    return Problem("settings", "", str(error))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else ""
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""The hub: sends tasks, keeps what workers report, and shows the fleet."""

@@ -1,0 +1,1 @@
+"""The hub's HTTP API (DESIGN §9): Starlette, a file a resource."""

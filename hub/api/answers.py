@@ -1,0 +1,138 @@
+"""What every resource answers with: JSON, lists, times, and RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from broker.errors import InvalidInput
+from broker.log import get_logger
+from broker.problems import Problem, explain, shown
+from hub.errors import ClashingId, LedgerClosed, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+
+MAX_PAGE = 500
+DEFAULT_PAGE = 50
+
+log = get_logger(__name__)
+
+
+class JSON(Response):
+    """A JSON answer."""
+
+    media_type = "application/json"
+
+    def __init__(self, content: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(to_json(content) + b"\n", status, headers)
+
+
+class ProblemDocument(Response):
+    """An error as RFC 9457 has it; `problems` name each field and value."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, status: int, title: str, problems: Sequence[Problem] = (), detail: str = "") -> None:
+        body = {
+            "type": "about:blank",
+            "title": title,
+            "status": int(status),
+            "detail": detail or "; ".join(str(problem) for problem in problems),
+            "problems": [problem.as_dict() for problem in problems],
+        }
+        super().__init__(to_json(body) + b"\n", status)
+
+
+class Query(BaseModel):
+    """The base of each list's query parameters: texts are read as numbers where numbers are meant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paged(Query):
+    """What every list takes."""
+
+    limit: int = Field(default=DEFAULT_PAGE, ge=1, le=MAX_PAGE)
+    cursor: int | None = Field(default=None, ge=1)
+
+
+QueryType = TypeVar("QueryType", bound=Query)
+
+
+def query_of(request: Request, kind: type[QueryType]) -> QueryType:
+    """Return the query parameters of `request`. Raises `InvalidInput`, which names the parameter."""
+    try:
+        return kind.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise InvalidInput(explain(error, root="query")) from None
+
+
+def listed(items: list[dict[str, object]], following: int | None) -> JSON:
+    """Return a page of a list."""
+    return JSON({"items": items, "next": following})
+
+
+def rfc3339(at_ms: int | None) -> str | None:
+    """Return a time as RFC 3339 with milliseconds, in UTC."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def on_invalid_input(_request: Request, error: Exception) -> Response:
+    """Answer input that a model refused."""
+    problems = error.problems if isinstance(error, InvalidInput) else ()
+    return ProblemDocument(HTTPStatus.UNPROCESSABLE_ENTITY, "The input is not valid", problems)
+
+
+async def on_not_found(_request: Request, error: Exception) -> Response:
+    """Answer a request for what is not there."""
+    problems = [Problem(error.field, shown(error.value), "one that exists")] if isinstance(error, NotFound) else []
+    return ProblemDocument(HTTPStatus.NOT_FOUND, "There is no such thing", problems)
+
+
+async def on_clash(_request: Request, error: Exception) -> Response:
+    """Answer a task whose id is another's."""
+    problems = (
+        [Problem("id", shown(error.task_id), "an id that no other task has")] if isinstance(error, ClashingId) else []
+    )
+    return ProblemDocument(HTTPStatus.CONFLICT, "The id is another task's", problems)
+
+
+async def on_closing(_request: Request, _error: Exception) -> Response:
+    """Answer while the hub stops: nothing was committed."""
+    return ProblemDocument(
+        HTTPStatus.SERVICE_UNAVAILABLE, "The hub is stopping", detail="nothing was committed; try again"
+    )
+
+
+async def on_http_error(_request: Request, error: Exception) -> Response:
+    """Answer what Starlette refuses: no such route, no such method."""
+    return _http_problem(error)  # type: ignore[arg-type]
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer an error of our own, without showing its inside."""
+    log.error("request_failed", method=request.method, path=request.url.path, error=repr(error))
+    return ProblemDocument(HTTPStatus.INTERNAL_SERVER_ERROR, "The hub failed", detail="see the hub's log")
+
+
+def _http_problem(error: HTTPException) -> Response:
+    return ProblemDocument(error.status_code, HTTPStatus(error.status_code).phrase, detail=str(error.detail))
+
+
+ERROR_HANDLERS = {
+    InvalidInput: on_invalid_input,
+    NotFound: on_not_found,
+    ClashingId: on_clash,
+    LedgerClosed: on_closing,
+}

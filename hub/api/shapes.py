@@ -1,0 +1,114 @@
+"""How tasks, attempts and workers look in the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic_core import from_json
+
+from hub.api.answers import rfc3339
+
+if TYPE_CHECKING:
+    from hub.dispatch import Dispatcher
+    from hub.fleet import Worker
+    from hub.rules.life import Attempt, Task
+
+_SPEC_FIELDS = ("params", "requires", "labels", "timeout_seconds", "retry")
+
+
+def task_shape(task: Task, dispatcher: Dispatcher) -> dict[str, object]:
+    """Return a task as lists show it. `worker` is who has or had it, else who alone may."""
+    spec = from_json(task.spec)
+    return {
+        "id": task.id,
+        "kind": task.kind,
+        "site": task.site,
+        "worker": task.worker or task.pinned,
+        "state": task.state,
+        "reason": dispatcher.reason(task),
+        "attempt": task.attempt,
+        "priority": task.priority,
+        "idempotent": task.idempotent,
+        **{name: spec.get(name) for name in _SPEC_FIELDS},
+        "via": task.via,
+        "result": task.result,
+        "error": task.error,
+        "created_at": rfc3339(task.created_ms),
+        "started_at": rfc3339(task.started_ms),
+        "finished_at": rfc3339(task.finished_ms),
+        "expires_at": rfc3339(task.expires_ms),
+    }
+
+
+def task_in_full(task: Task, attempts: list[Attempt], dispatcher: Dispatcher) -> dict[str, object]:
+    """Return a task as it is shown alone: with its attempts and its timeline."""
+    return {
+        **task_shape(task, dispatcher),
+        "attempts": [attempt_shape(attempt) for attempt in attempts],
+        "timeline": timeline(task, attempts),
+    }
+
+
+def attempt_shape(attempt: Attempt) -> dict[str, object]:
+    """Return one attempt. `assigned_at` is by the hub's clock, the rest by the worker's, of unknown error."""
+    return {
+        "attempt": attempt.number,
+        "worker": attempt.worker,
+        "state": attempt.state,
+        "assigned_at": rfc3339(attempt.assigned_ms),
+        "accepted_at": rfc3339(attempt.accepted_ms),
+        "started_at": rfc3339(attempt.started_ms),
+        "finished_at": rfc3339(attempt.finished_ms),
+        "error_ms": None,
+        "progress": attempt.progress,
+        "progress_message": attempt.progress_message,
+        "superseded": attempt.superseded,
+        "result": attempt.result,
+        "error": attempt.error,
+    }
+
+
+def timeline(task: Task, attempts: list[Attempt]) -> list[dict[str, object]]:
+    """Return what happened to a task, in order of time."""
+    events: list[tuple[int, dict[str, object]]] = [(task.created_ms, {"event": "created", "via": task.via})]
+    for attempt in attempts:
+        who = {"attempt": attempt.number, "worker": attempt.worker}
+        steps = (
+            ("assigned", attempt.assigned_ms),
+            ("accepted", attempt.accepted_ms),
+            ("started", attempt.started_ms),
+            (attempt.state.value, attempt.finished_ms),
+        )
+        events.extend((at, {"event": name, **who}) for name, at in steps if at is not None)
+    if task.finished_ms is not None and not any(attempt.finished_ms == task.finished_ms for attempt in attempts):
+        events.append((task.finished_ms, {"event": task.state.value}))
+    return [{"at": rfc3339(at), **event} for at, event in sorted(events, key=lambda one: one[0])]
+
+
+def worker_shape(worker: Worker) -> dict[str, object]:
+    """Return a worker as it is known now."""
+    birth, heartbeat, presence = worker.birth, worker.heartbeat, worker.presence
+    return {
+        "id": worker.id,
+        "site": worker.site,
+        "state": presence.state,
+        "reason": presence.reason,
+        "since": rfc3339(presence.since_ms),
+        "last_seen": rfc3339(presence.last_seen_ms or None),
+        "capabilities": birth.capabilities if birth else {},
+        "slots": birth.slots if birth else None,
+        "kinds": sorted(birth.kinds) if birth else [],
+        "version": birth.version if birth else None,
+        "running": [ref.model_dump() for ref in heartbeat.running] if heartbeat else [],
+        "queued": heartbeat.queued if heartbeat else 0,
+        "in_flight": worker.place.in_flight,
+        "journal": _journal(worker),
+        "clock": {"offset_ms": None, "error_ms": None},
+    }
+
+
+def _journal(worker: Worker) -> dict[str, object]:
+    depth = worker.heartbeat.journal if worker.heartbeat else None
+    if depth is None:
+        return {"rows": None, "bytes": None, "oldest_at": None}
+    return {"rows": depth.rows, "bytes": depth.bytes, "oldest_at": rfc3339(depth.oldest_at)}

@@ -1,0 +1,170 @@
+"""`/api/tasks`: post one or many, list, look at one, wait for its end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime  # noqa: TC003  pydantic reads the annotations
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pydantic import Field, ValidationError
+from starlette.routing import Route
+
+from broker.errors import InvalidInput
+from broker.messages import MAX_MESSAGE_BYTES, TaskSubmission
+from broker.problems import Problem, explain
+from broker.reading import Refused, read_submissions
+from hub.api.answers import JSON, Paged, Query, listed, query_of
+from hub.api.context import context_of
+from hub.api.shapes import task_in_full, task_shape
+from hub.errors import ClashingId, NotFound
+from hub.rules.life import ENDED, TaskState
+from hub.store import queries
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from hub.api.context import Context
+    from hub.store.tasks import Submitted
+
+MAX_BATCH_BYTES = 32 * 1024 * 1024
+MAX_WAIT_SECONDS = 300.0
+
+
+class TaskQuery(Paged):
+    """What `GET /api/tasks` takes."""
+
+    site: str | None = None
+    worker: str | None = None
+    state: TaskState | None = None
+    kind: str | None = None
+    since: datetime | None = None
+
+
+class WaitQuery(Query):
+    """What `GET /api/tasks/{id}/wait` takes."""
+
+    timeout: float = Field(default=30.0, ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)
+
+
+async def post_task(request: Request) -> Response:
+    """Take one task in; answer after the commit. A known id with the same body answers with the task as it is."""
+    context = context_of(request)
+    body = await _body(request, MAX_MESSAGE_BYTES)
+    try:
+        submission = TaskSubmission.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidInput(explain(error)) from None
+    problems = context.submissions.problems(submission)
+    if problems:
+        raise InvalidInput(problems)
+    (result,) = await context.submissions.post([submission])
+    if result.clash:
+        raise ClashingId(result.task.id)
+    status = HTTPStatus.CREATED if result.created else HTTPStatus.OK
+    return JSON(task_shape(result.task, context.dispatcher), status, {"Location": f"/api/tasks/{result.task.id}"})
+
+
+async def post_batch(request: Request) -> Response:
+    """Take many tasks in, as an array or NDJSON, in one transaction. A bad one does not stop the rest.
+
+    The answer has an item for each, in order: `{"id", "status": created, known, clash or invalid, "problems"}`.
+    """
+    context = context_of(request)
+    body = await _body(request, MAX_BATCH_BYTES)
+    read = read_submissions(_as_array(body), MAX_BATCH_BYTES)
+    if len(read) == 1 and isinstance(read[0], Refused) and read[0].position is None:
+        raise InvalidInput(read[0].problems)
+    checked = [_check(one, position, context) for position, one in enumerate(read)]
+    results = iter(await context.submissions.post([one for one in checked if isinstance(one, TaskSubmission)]))
+    items = [_refused_item(one) if isinstance(one, Refused) else _item(next(results)) for one in checked]
+    status = HTTPStatus.CREATED if any(item["status"] == "created" for item in items) else HTTPStatus.OK
+    return JSON({"items": items}, status)
+
+
+async def list_tasks(request: Request) -> Response:
+    """List tasks, newest first."""
+    context = context_of(request)
+    query = query_of(request, TaskQuery)
+    since_ms = int(query.since.timestamp() * 1000) if query.since else None
+    wanted = queries.TaskFilter(query.site, query.worker, query.state, query.kind, since_ms)
+    page = await context.read(partial(queries.list_tasks, wanted=wanted, limit=query.limit, cursor=query.cursor))
+    return listed([task_shape(task, context.dispatcher) for task in page.items], page.next)
+
+
+async def get_task(request: Request) -> Response:
+    """Show one task with its attempts and its timeline."""
+    return JSON(await _in_full(context_of(request), request.path_params["id"]))
+
+
+async def wait_for_task(request: Request) -> Response:
+    """Answer with the task once it has ended, or as it stands after `timeout` seconds."""
+    context, task_id = context_of(request), request.path_params["id"]
+    timeout = query_of(request, WaitQuery).timeout
+    with context.waiters.watch(task_id) as ended:
+        shape = await _in_full(context, task_id)
+        if shape["state"] not in ENDED:
+            try:
+                await asyncio.wait_for(ended.wait(), timeout)
+            except TimeoutError:
+                return JSON(shape)
+            shape = await _in_full(context, task_id)
+    return JSON(shape)
+
+
+async def _in_full(context: Context, task_id: str) -> dict[str, object]:
+    found = await context.read(partial(queries.one_task, task_id=task_id))
+    if found is None:
+        raise NotFound("id", task_id)
+    return task_in_full(*found, context.dispatcher)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Read the body, but never more of it than `limit` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise InvalidInput([Problem("body", f"more than {limit} bytes long", f"at most {limit} bytes")])
+    return bytes(body)
+
+
+def _as_array(body: bytes) -> bytes:
+    """Return NDJSON as an array, and an array as it is."""
+    if body.lstrip()[:1] == b"[":
+        return body
+    return b"[" + b",".join(line for line in body.splitlines() if line.strip()) + b"]"
+
+
+def _check(one: TaskSubmission | Refused, position: int, context: Context) -> TaskSubmission | Refused:
+    if isinstance(one, Refused):
+        return one
+    problems = context.submissions.problems(one)
+    placed = tuple(Problem(f"[{position}].{problem.field}", problem.value, problem.expected) for problem in problems)
+    return Refused(placed, "", one.id, position) if placed else one
+
+
+def _item(result: Submitted) -> dict[str, object]:
+    if result.clash:
+        problem = Problem("id", result.task.id, "an id that no other task has")
+        return {"id": result.task.id, "status": "clash", "problems": [problem.as_dict()]}
+    return {"id": result.task.id, "status": "created" if result.created else "known"}
+
+
+def _refused_item(refused: Refused) -> dict[str, object]:
+    return {
+        "id": refused.task,
+        "status": "invalid",
+        "problems": [problem.as_dict() for problem in refused.problems],
+    }
+
+
+routes = [
+    Route("/api/tasks", post_task, methods=["POST"]),
+    Route("/api/tasks", list_tasks, methods=["GET"]),
+    Route("/api/tasks/batch", post_batch, methods=["POST"]),
+    Route("/api/tasks/{id}", get_task, methods=["GET"]),
+    Route("/api/tasks/{id}/wait", wait_for_task, methods=["GET"]),
+]

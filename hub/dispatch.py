@@ -1,0 +1,258 @@
+"""Tasks out, leases watched: driven by what changes, and by deadlines.
+
+It keeps the unended tasks in memory (`hub.rules.waiting`). The database is the truth: each decision is checked against
+it in the transaction that carries it out, and what the transaction changed comes back through the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+from broker.clock import now_ms
+from broker.log import get_logger
+from broker.messages import MAX_MESSAGE_BYTES, Cancel, encode
+from broker.topics import Control, WorkerTasks
+from hub.rules import life, placement
+from hub.rules.adoption import waits_for
+from hub.rules.life import ENDED, TaskState
+from hub.rules.presence import PresenceState
+from hub.rules.waiting import Waiting, shape_of
+from hub.store import tasks as store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hub.feed import Feed
+    from hub.fleet import Fleet, Synced
+    from hub.rules.leases import Lease
+    from hub.rules.life import Drop, Task
+    from hub.rules.placement import Place, Shape
+    from hub.rules.waiting import Offer
+    from hub.settings import HubSettings
+    from hub.store.cases import Change
+    from hub.store.ledger import Ledger
+    from hub.store.tasks import Sent
+    from hub.wire import Wire
+
+MAX_PLACED = 500
+"""Tasks in one assignment transaction."""
+
+TICK_SECONDS = 0.25
+
+log = get_logger(__name__)
+
+
+class Dispatcher:
+    """Places what waits, and takes back what a worker does not answer for."""
+
+    def __init__(self, settings: HubSettings, fleet: Fleet, ledger: Ledger, feed: Feed, wire: Wire) -> None:
+        self._accept_timeout_ms = int(settings.accept_timeout_seconds * 1000)
+        self._lost_after_ms = int(settings.lost_after_seconds * 1000)
+        self._fleet = fleet
+        self._ledger = ledger
+        self._feed = feed
+        self._wire = wire
+        self._waiting = Waiting(self._accept_timeout_ms)
+        self._declined: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._given_up: list[tuple[Lease, str]] = []
+        self._ended: Counter[str] = Counter()
+        self._able: dict[Shape, list[Place]] = {}
+        self._turn = 0
+        self._wake = asyncio.Event()
+
+    # -- what it is told -------------------------------------------------------------------------------------------
+
+    def load(self, tasks: Iterable[Task]) -> None:
+        """Take up what an earlier hub left."""
+        for task in tasks:
+            self._waiting.put(task, now_ms())
+            self._recount(task.worker)
+
+    def on_changes(self, changes: Sequence[Change]) -> None:
+        """Follow what a transaction changed."""
+        now = now_ms()
+        for before, after in changes:
+            self._waiting.take_out(after.id)
+            self._waiting.put(after, now)
+            self._recount(before.worker if before else None)
+            self._recount(after.worker)
+            if after.state in ENDED:
+                self._declined.pop(after.id, None)
+                self._ended[after.worker or ""] += 1
+        self._wake.set()
+
+    def on_fleet(self) -> None:
+        """Follow a worker that came, went, or can do other things now."""
+        self._able.clear()
+        self._wake.set()
+
+    def on_synced(self, synced: Synced) -> None:
+        """Take back what a worker accepted, does not hold any more, and has not reported: it lost its disk."""
+        for lease in self._waiting.leases.of(synced.worker):
+            if lease.accepted and (lease.task, lease.attempt) not in synced.held:
+                self._given_up.append((lease, f"{synced.worker} came back without it"))
+
+    def on_declined(self, worker: str, tasks: Iterable[str]) -> None:
+        """Do not offer a task again to a session that declined it."""
+        known = self._fleet.get(worker)
+        for task in tasks:
+            self._declined[task][worker] = known.place.session if known else ""
+
+    def on_drops(self, drops: Iterable[Drop]) -> None:
+        """Tell workers to stop what they should not hold."""
+        for drop in drops:
+            worker = self._fleet.get(drop.worker)
+            if worker:
+                cancel = Cancel(task=drop.task, attempt=drop.attempt, reason=drop.reason)
+                self._wire.send(Control(worker.site, worker.id), encode(cancel))
+
+    def reason(self, task: Task) -> str | None:
+        """Return why a task stands where it does, in words; for a pending one always."""
+        if task.state is not TaskState.PENDING:
+            return task.reason
+        offer = self._waiting.offer(task.id)
+        if offer:
+            return self._why_offered(offer)
+        if self._waiting.is_delayed(task.id):
+            return f"{task.reason}; it waits for its next try"
+        why = placement.explain(shape_of(task), self._fleet.places())
+        return f"{task.reason}; {why}" if task.reason and task.id in self._declined else why
+
+    # -- what it does ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Place tasks whenever something has changed."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while await self._place_some():
+                pass
+
+    async def watch_deadlines(self) -> None:
+        """Look after deadlines, four times a second."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = loop.time()
+            self._measure_rates(now - last)
+            last = now
+            await self._tick(now_ms())
+
+    async def _place_some(self) -> bool:
+        if not self._wire.connected.is_set():
+            return False
+        placed = placement.place(
+            self._waiting.backlog,
+            self._candidates,
+            limit=MAX_PLACED,
+            turn=self._turn,
+            excluded=self._is_excluded,
+        )
+        if not placed:
+            return False
+        self._turn += len(placed)
+        changes, sent = await self._ledger.commit(partial(store.assign, placed=placed, now=now_ms()))
+        self._feed.publish(changes)
+        self._publish(sent)
+        return True
+
+    def _publish(self, sent: Iterable[Sent]) -> None:
+        by_worker: defaultdict[str, list[str]] = defaultdict(list)
+        for one in sent:
+            by_worker[one.worker].append(one.payload)
+        for worker_id, payloads in by_worker.items():
+            worker = self._fleet.get(worker_id)
+            if worker:
+                for message in arrays(payloads):
+                    self._wire.send(WorkerTasks(worker.site, worker.id), message)
+
+    async def _tick(self, now: int) -> None:
+        due = self._waiting.due(now)
+        again = [
+            lease.task for lease in due.unaccepted if not lease.idempotent
+        ]  # it may run: only the same attempt is safe
+        waited = f"did not accept it in {self._accept_timeout_ms / 1000:g} s"
+        lost = [(lease, f"{lease.worker} {waited}") for lease in due.unaccepted if lease.idempotent]
+        rules: dict[str, life.Rule] = dict.fromkeys(due.expired, partial(life.on_expired, now=now))
+        rules |= {offer.task.id: store.withdraw_offer for offer in due.offers if self._is_withdrawn(offer)}
+        for lease, why in (*self._take_given_up(), *lost, *self._held_by_lost_workers(now)):
+            rules[lease.task] = partial(life.on_lost, number=lease.attempt, why=why)
+        if rules:
+            self._feed.publish(await self._ledger.commit(partial(store.move, rules=rules)))
+        if again:
+            self._publish(await self._ledger.commit(partial(store.again, ids=again)))
+
+    # -- within ----------------------------------------------------------------------------------------------------
+
+    def _take_given_up(self) -> list[tuple[Lease, str]]:
+        given_up, self._given_up = self._given_up, []
+        return given_up
+
+    def _held_by_lost_workers(self, now: int) -> list[tuple[Lease, str]]:
+        return [
+            (lease, f"{worker.id} is offline: {worker.presence.reason or 'not seen'}")
+            for worker in self._fleet.all()
+            if worker.presence.state is PresenceState.OFFLINE and now - worker.presence.since_ms > self._lost_after_ms
+            for lease in self._waiting.leases.of(worker.id)
+        ]
+
+    def _is_withdrawn(self, offer: Offer) -> bool:
+        """Whether the hub may dispatch what no worker has accepted in time."""
+        task = offer.task
+        pinned = self._fleet.get(task.pinned) if task.pinned else None
+        if pinned and not pinned.place.online:
+            return False  # the broker keeps it for the worker
+        return task.idempotent or not self._may_hold(offer)
+
+    def _may_hold(self, offer: Offer) -> list[str]:
+        return waits_for(offer.task.offered_to or {}, self._fleet.synced_sessions())
+
+    def _why_offered(self, offer: Offer) -> str:
+        if offer.task.idempotent:
+            return "it was published to workers, and none has accepted it yet"
+        return (
+            f"it may not run twice, and {', '.join(self._may_hold(offer)) or 'a worker'} may have it: waiting to hear"
+        )
+
+    def _candidates(self, shape: Shape) -> list[Place]:
+        able = self._able.get(shape)
+        if able is None:
+            able = [place for place in self._fleet.places() if place.online and placement.fits(shape, place)]
+            self._able[shape] = able
+        return able
+
+    def _is_excluded(self, task: str, place: Place) -> bool:
+        declined = self._declined.get(task)
+        return declined is not None and declined.get(place.worker) == place.session
+
+    def _recount(self, worker_id: str | None) -> None:
+        worker = self._fleet.get(worker_id) if worker_id else None
+        if worker:
+            worker.place.in_flight = self._waiting.leases.count(worker.id)
+
+    def _measure_rates(self, elapsed_seconds: float) -> None:
+        for place in self._fleet.places():
+            ended = self._ended.pop(place.worker, 0)
+            if ended or place.rate:
+                rate = placement.new_rate(place.rate, ended, elapsed_seconds)
+                place.rate = rate if rate > 0.01 else 0.0  # noqa: PLR2004  an idle worker comes to rest
+        self._ended.clear()
+
+
+def arrays(payloads: Iterable[str]) -> Iterable[bytes]:
+    """Join JSON texts into arrays, none of them larger than a message may be."""
+    batch: list[str] = []
+    size = 2
+    for payload in payloads:
+        length = len(payload.encode()) + 1
+        if batch and size + length > MAX_MESSAGE_BYTES:
+            yield f"[{','.join(batch)}]".encode()
+            batch, size = [], 2
+        batch.append(payload)
+        size += length
+    if batch:
+        yield f"[{','.join(batch)}]".encode()

@@ -1,0 +1,413 @@
+"""The life of a task (DESIGN §4): what each report and each deadline makes of it.
+
+A `Case` is a task with all its attempts. Every function takes a case and what happened, and returns the case as it is
+then, with the `Drop`s that must be sent: attempts that a worker holds and should not. The number of an attempt is the
+fencing token: only the current attempt moves the task, except that a success always counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from broker.messages import Outcome, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker.messages import (
+        ReplyTo,
+        TaskAccepted,
+        TaskDeclined,
+        TaskEvent,
+        TaskFinished,
+        TaskProgress,
+        TaskSpec,
+        TaskStarted,
+    )
+
+VIA_HTTP = "http"
+
+
+class TaskState(StrEnum):
+    """Where a task is in its life."""
+
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+ENDED = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.TIMED_OUT, TaskState.CANCELLED, TaskState.EXPIRED})
+HELD = frozenset({TaskState.ASSIGNED, TaskState.RUNNING})
+
+
+class AttemptState(StrEnum):
+    """Where one attempt is."""
+
+    ASSIGNED = "assigned"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    EXPIRED = "expired"
+    DECLINED = "declined"
+    LOST = "lost"
+    REFUSED = "refused"
+
+
+_TASK_END = {
+    Outcome.SUCCEEDED: TaskState.SUCCEEDED,
+    Outcome.FAILED: TaskState.FAILED,
+    Outcome.TIMED_OUT: TaskState.TIMED_OUT,
+    Outcome.CANCELLED: TaskState.CANCELLED,
+    Outcome.INTERRUPTED: TaskState.FAILED,
+    Outcome.EXPIRED: TaskState.EXPIRED,
+}
+_WORTH_ANOTHER_TRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
+_ATTEMPT_ENDED = frozenset(AttemptState) - {
+    AttemptState.ASSIGNED,
+    AttemptState.ACCEPTED,
+    AttemptState.RUNNING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try by one worker. Times of the worker are by its own clock."""
+
+    number: int
+    worker: str
+    state: AttemptState
+    assigned_ms: int | None = None
+    accepted_ms: int | None = None
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    result: object = None
+    error: str | None = None
+    progress: float | None = None
+    progress_message: str | None = None
+    superseded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it stands.
+
+    Attributes:
+        spec: What is to be done: a `TaskSpec` as JSON, as it was validated.
+        digest: Its fingerprint with site and worker, to tell a repeated id from a clashing one.
+        via: How it came: `http`, or a value of `broker.messages.Via`.
+        pinned: The only worker that may run it.
+        reply: A `ReplyTo` as JSON.
+        worker: Who holds or held the current attempt.
+        offered_to: While it is watched: the workers that should accept it, each with its session.
+
+    """
+
+    id: str
+    kind: str
+    spec: str
+    digest: str
+    via: str
+    site: str | None
+    pinned: str | None
+    priority: int
+    idempotent: bool
+    max_attempts: int
+    backoff_seconds: float
+    created_ms: int
+    expires_ms: int | None = None
+    reply: str | None = None
+    state: TaskState = TaskState.PENDING
+    reason: str | None = None
+    attempt: int = 0
+    worker: str | None = None
+    result: object = None
+    error: str | None = None
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    not_before_ms: int | None = None
+    offered_to: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A task with all its attempts, by number and worker."""
+
+    task: Task
+    attempts: dict[tuple[int, str], Attempt] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """This worker must not go on with this attempt."""
+
+    worker: str
+    task: str
+    attempt: int
+    reason: str
+
+
+Verdict = tuple[Case, tuple[Drop, ...]]
+Rule = Callable[[Case], Case]
+"""What a deadline makes of a case."""
+
+
+def new_task(
+    spec: TaskSpec,
+    task_id: str,
+    *,
+    via: str,
+    site: str | None,
+    pinned: str | None,
+    now: int,
+    reply: ReplyTo | None = None,
+) -> Task:
+    """Return a task that has just come in, pending, with no attempt yet."""
+    text = spec.model_dump_json(
+        by_alias=True, exclude_none=True, include=set(type(spec).model_fields) - {"id", "site", "worker"}
+    )
+    return Task(
+        id=task_id,
+        kind=spec.kind,
+        spec=text,
+        digest=digest(spec, site, pinned),
+        via=via,
+        site=site,
+        pinned=pinned,
+        priority=spec.priority,
+        idempotent=spec.idempotent,
+        max_attempts=spec.retry.max_attempts,
+        backoff_seconds=spec.retry.backoff_seconds,
+        created_ms=now,
+        expires_ms=now + int(spec.expires_in_seconds * 1000) if spec.expires_in_seconds else None,
+        reply=reply.model_dump_json(exclude_none=True) if reply else None,
+    )
+
+
+def assign(case: Case, worker: str, now: int) -> Case:
+    """Give the task to `worker`, as the next attempt."""
+    number = case.task.attempt + 1
+    task = replace(
+        case.task,
+        state=TaskState.ASSIGNED,
+        attempt=number,
+        worker=worker,
+        reason=None,
+        not_before_ms=None,
+        offered_to=None,
+    )
+    return _with(Case(task, case.attempts), Attempt(number, worker, AttemptState.ASSIGNED, assigned_ms=now))
+
+
+def refuse(case: Case, number: int, worker: str, why: str) -> Case:
+    """Keep an attempt out of the task's life: it is of another task that took this one's id."""
+    if (number, worker) in case.attempts:
+        return case
+    return _with(case, Attempt(number, worker, AttemptState.REFUSED, error=why, superseded=True))
+
+
+def is_refused(case: Case, event: TaskEvent, worker: str) -> bool:
+    """Tell whether an event is of an attempt that was refused."""
+    attempt = case.attempts.get((event.attempt, worker))
+    return attempt is not None and attempt.state is AttemptState.REFUSED
+
+
+def on_accepted(case: Case, event: TaskAccepted, worker: str) -> Verdict:
+    """`worker` says that it holds an attempt."""
+    attempt = _find(case, event, worker)
+    if attempt.state is AttemptState.ASSIGNED:
+        attempt = replace(attempt, state=AttemptState.ACCEPTED)
+    attempt = replace(attempt, accepted_ms=event.at)
+    if not _may_hold(case.task, event, worker):
+        return _supersede(
+            case,
+            attempt,
+            "the task has ended" if case.task.state in ENDED else "another worker holds the task",
+        )
+    task = replace(
+        case.task,
+        state=TaskState.RUNNING,
+        worker=worker,
+        attempt=event.attempt,
+        reason=None,
+        not_before_ms=None,
+        offered_to=None,
+    )
+    return _with(Case(task, case.attempts), attempt), ()
+
+
+def on_started(case: Case, event: TaskStarted, worker: str) -> Verdict:
+    """`worker` says that an attempt runs."""
+    attempt = replace(_find(case, event, worker), state=AttemptState.RUNNING, started_ms=event.at)
+    task = replace(case.task, started_ms=event.at) if _is_current(case.task, event, worker) else case.task
+    return _with(Case(task, case.attempts), attempt), ()
+
+
+def on_progress(case: Case, event: TaskProgress, worker: str) -> Verdict:
+    """`worker` says how far an attempt is."""
+    attempt = replace(_find(case, event, worker), progress=event.fraction, progress_message=event.message)
+    return _with(case, attempt), ()
+
+
+def on_declined(case: Case, event: TaskDeclined, worker: str) -> Verdict:
+    """`worker` cannot run an attempt: the task is placed elsewhere."""
+    attempt = replace(_find(case, event, worker), state=AttemptState.DECLINED, finished_ms=event.at, error=event.reason)
+    task = case.task
+    if _may_hold(task, event, worker):
+        task = replace(_pending(task, f"{worker} declined it: {event.reason}"), attempt=event.attempt)
+    return _with(Case(task, case.attempts), attempt), ()
+
+
+def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdict:
+    """An attempt ended: so does the task, or it is tried again, or the end is kept beside a better one."""
+    attempt = replace(
+        _find(case, event, worker),
+        state=AttemptState(event.outcome.value),
+        finished_ms=event.at,
+        result=event.result,
+        error=event.error,
+    )
+    case = _with(case, attempt)
+    if case.task.state in ENDED:
+        return _settle_two_ends(case, attempt), ()
+    if _may_hold(case.task, event, worker):
+        if _tries_again(case, event):
+            return Case(_retry(case, event, now), case.attempts), ()
+        return _end(case, attempt), ()
+    if event.outcome is Outcome.SUCCEEDED:
+        return _end(case, attempt), _drops_of_others(case, attempt)
+    return _with(case, replace(attempt, superseded=True)), ()
+
+
+def on_lost(case: Case, number: int, why: str) -> Case:
+    """The holder of attempt `number` is gone for good, as far as we know: place the task anew, or say `unknown`.
+
+    An attempt that nobody accepted was never begun, and one of an idempotent task may be begun again.
+    """
+    task = case.task
+    if task.state not in HELD or task.attempt != number or task.worker is None:
+        return case
+    attempt = replace(case.attempts[number, task.worker], state=AttemptState.LOST, error=why)
+    task = _pending(task, why) if task.idempotent else replace(task, state=TaskState.UNKNOWN, reason=why)
+    return _with(Case(task, case.attempts), attempt)
+
+
+def on_expired(case: Case, now: int) -> Case:
+    """Nobody began the task in the time that it was worth doing in."""
+    if case.task.state is not TaskState.PENDING:
+        return case
+    error = f"not started in time: {case.task.reason}" if case.task.reason else "not started in time"
+    return Case(replace(case.task, state=TaskState.EXPIRED, error=error, finished_ms=now, reason=None), case.attempts)
+
+
+def better_end(ends: Iterable[Attempt]) -> Attempt:
+    """Return the end that counts: a success before a failure, then the earlier, then the lower attempt."""
+    return min(
+        ends,
+        key=lambda end: (
+            end.state is not AttemptState.SUCCEEDED,
+            end.finished_ms or 0,
+            end.number,
+            end.worker,
+        ),
+    )
+
+
+def _find(case: Case, event: TaskEvent, worker: str) -> Attempt:
+    return case.attempts.get((event.attempt, worker)) or Attempt(event.attempt, worker, AttemptState.ACCEPTED)
+
+
+def _is_current(task: Task, event: TaskEvent, worker: str) -> bool:
+    return task.attempt == event.attempt and task.worker == worker
+
+
+def _may_hold(task: Task, event: TaskEvent, worker: str) -> bool:
+    """Whether this report moves the task: it is of the current attempt, or of one while nobody else has the task."""
+    if task.state in ENDED:
+        return False
+    if task.state in HELD:
+        return _is_current(task, event, worker) or event.attempt > task.attempt
+    return event.attempt >= task.attempt
+
+
+def _supersede(case: Case, attempt: Attempt, why: str) -> Verdict:
+    drop = Drop(attempt.worker, case.task.id, attempt.number, why)
+    return _with(case, replace(attempt, superseded=True)), (drop,)
+
+
+def _tries_again(case: Case, event: TaskFinished) -> bool:
+    task = case.task
+    return event.outcome in _WORTH_ANOTHER_TRY and task.idempotent and _tries(case) < task.max_attempts
+
+
+def _tries(case: Case) -> int:
+    """Count the attempts that ended by themselves; one that was lost or declined is not held against the task."""
+    uncounted = (AttemptState.DECLINED, AttemptState.LOST, AttemptState.REFUSED)
+    return sum(attempt.state in _ATTEMPT_ENDED and attempt.state not in uncounted for attempt in case.attempts.values())
+
+
+def _retry(case: Case, event: TaskFinished, now: int) -> Task:
+    tries = _tries(case)
+    wait_ms = int(case.task.backoff_seconds * 1000 * 2 ** (tries - 1))
+    said = event.error or event.outcome.value
+    return replace(
+        _pending(case.task, f"try {tries} of {case.task.max_attempts} ended: {said}"),
+        attempt=event.attempt,
+        not_before_ms=now + wait_ms,
+    )
+
+
+def _pending(task: Task, reason: str) -> Task:
+    return replace(task, state=TaskState.PENDING, worker=None, reason=reason, started_ms=None, offered_to=None)
+
+
+def _end(case: Case, attempt: Attempt) -> Case:
+    outcome = Outcome(attempt.state.value)
+    task = replace(
+        case.task,
+        state=_TASK_END[outcome],
+        reason=None,
+        worker=attempt.worker,
+        attempt=max(case.task.attempt, attempt.number),
+        result=attempt.result,
+        error=attempt.error,
+        started_ms=attempt.started_ms,
+        finished_ms=attempt.finished_ms,
+        not_before_ms=None,
+        offered_to=None,
+    )
+    return Case(task, case.attempts)
+
+
+def _settle_two_ends(case: Case, newcomer: Attempt) -> Case:
+    ends = [
+        one for one in case.attempts.values() if one.finished_ms is not None and one.state is not AttemptState.DECLINED
+    ]
+    best = better_end(ends)
+    marked = {(one.number, one.worker): replace(one, superseded=one is not best) for one in ends}
+    settled = Case(case.task, {**case.attempts, **marked})
+    return _end(settled, best) if best is newcomer else settled
+
+
+def _drops_of_others(case: Case, winner: Attempt) -> tuple[Drop, ...]:
+    return tuple(
+        Drop(other.worker, case.task.id, other.number, f"{winner.worker} has done it")
+        for other in case.attempts.values()
+        if other is not winner and other.state not in _ATTEMPT_ENDED
+    )
+
+
+def _with(case: Case, attempt: Attempt) -> Case:
+    return Case(case.task, {**case.attempts, (attempt.number, attempt.worker): attempt})

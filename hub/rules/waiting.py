@@ -1,0 +1,116 @@
+"""Where each unended task waits: in the backlog, on offer, for its next try, in a worker's hands. Pure bookkeeping."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from broker.messages import TaskSpec
+from hub.rules.leases import Lease, Leases
+from hub.rules.life import HELD, Task, TaskState
+from hub.rules.placement import Backlog, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(slots=True)
+class Offer:
+    """A task that workers should have got from a tasks topic; judged when none has accepted it by `judge_at_ms`."""
+
+    task: Task
+    judge_at_ms: int
+
+
+@dataclass(slots=True)
+class Due:
+    """What has fallen due: decisions for the dispatcher to carry out."""
+
+    unaccepted: list[Lease] = field(default_factory=list)
+    offers: list[Offer] = field(default_factory=list)
+    expired: list[str] = field(default_factory=list)
+
+
+class Waiting:
+    """The unended tasks.
+
+    Args:
+        accept_timeout_ms: How soon a worker must accept what it was sent or offered.
+
+    """
+
+    def __init__(self, accept_timeout_ms: int) -> None:
+        self.backlog = Backlog()
+        self.leases = Leases()
+        self._accept_timeout_ms = accept_timeout_ms
+        self._offers: dict[str, Offer] = {}
+        self._delayed: dict[str, Task] = {}
+        self._due_again: list[tuple[int, str]] = []
+        self._expiries: list[tuple[int, str]] = []
+
+    def put(self, task: Task, now: int) -> None:
+        """Put an unended task where it waits."""
+        if task.state in HELD and task.worker:
+            accepted = task.state is TaskState.RUNNING
+            self.leases.hold(Lease(task.id, task.attempt, task.worker, now, task.idempotent, accepted))
+        elif task.state is TaskState.PENDING:
+            self._put_pending(task, now)
+
+    def take_out(self, task: str) -> None:
+        """Forget where a task waits. What is left of it in the heaps is passed over when it falls due."""
+        self.leases.release(task)
+        self.backlog.remove(task)
+        self._offers.pop(task, None)
+        self._delayed.pop(task, None)
+
+    def offer(self, task: str) -> Offer | None:
+        """Return the offer of a task that is on offer."""
+        return self._offers.get(task)
+
+    def is_delayed(self, task: str) -> bool:
+        """Tell whether a task waits for its next try to fall due."""
+        return task in self._delayed
+
+    def due(self, now: int) -> Due:
+        """Return what has fallen due, each thing once per timeout; delayed tasks go to the backlog."""
+        for task_id in _ripe(self._due_again, now):
+            delayed = self._delayed.pop(task_id, None)
+            if delayed:
+                self._enqueue(delayed)
+        offers = [offer for offer in self._offers.values() if offer.judge_at_ms <= now]
+        for offer in offers:
+            offer.judge_at_ms = now + self._accept_timeout_ms
+        return Due(self.leases.overdue(now, self._accept_timeout_ms), offers, list(_ripe(self._expiries, now)))
+
+    def _put_pending(self, task: Task, now: int) -> None:
+        if task.expires_ms is not None:
+            heapq.heappush(self._expiries, (task.expires_ms, task.id))
+        if task.offered_to is not None:
+            self._offers[task.id] = Offer(task, now + self._accept_timeout_ms)
+        elif task.not_before_ms is not None and task.not_before_ms > now:
+            self._delayed[task.id] = task
+            heapq.heappush(self._due_again, (task.not_before_ms, task.id))
+        else:
+            self._enqueue(task)
+
+    def _enqueue(self, task: Task) -> None:
+        self.backlog.add(task.id, shape_of(task), task.priority, task.created_ms)
+
+
+def shape_of(task: Task) -> Shape:
+    """Return what placement asks of a task. Tasks of one spec share the work of reading it."""
+    return _shape(task.site, task.pinned, task.spec)
+
+
+@lru_cache(maxsize=4096)
+def _shape(site: str | None, pinned: str | None, spec: str) -> Shape:
+    asked = TaskSpec.model_validate_json(spec)
+    key = asked.model_dump_json(include={"requires"}, by_alias=True, exclude_none=True) if asked.requires else "{}"
+    return Shape(site, pinned, asked.kind, key, asked.requires)
+
+
+def _ripe(heap: list[tuple[int, str]], now: int) -> Iterable[str]:
+    while heap and heap[0][0] <= now:
+        yield heapq.heappop(heap)[1]

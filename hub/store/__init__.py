@@ -1,0 +1,1 @@
+"""The hub's database: tables, the one writer, and every statement."""

@@ -1,0 +1,98 @@
+"""Reads for the API. Lists are newest first, and paged by a cursor: the key of the last row that was shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy import Select, func, select
+
+from hub.rules.life import TaskState
+from hub.store import cases
+from hub.store.schema import attempts, rejections, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from hub.rules.life import Attempt, Task
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks a list shows; what is None does not matter."""
+
+    site: str | None = None
+    worker: str | None = None
+    state: TaskState | None = None
+    kind: str | None = None
+    since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Some rows, and the cursor of the next ones."""
+
+    items: list[Row]
+    next: int | None
+
+
+def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor: int | None) -> Page[Task]:
+    """Return up to `limit` tasks, newest first."""
+    query = select(tasks)
+    for column, value in (
+        (tasks.c.site, wanted.site),
+        (tasks.c.worker, wanted.worker),
+        (tasks.c.state, wanted.state),
+        (tasks.c.kind, wanted.kind),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.since_ms is not None:
+        query = query.where(tasks.c.created_ms >= wanted.since_ms)
+    return _paged(connection.execute(_page(query, tasks.c.seq, limit, cursor)).all(), limit, cases.to_task)
+
+
+def one_task(connection: Connection, task_id: str) -> tuple[Task, list[Attempt]] | None:
+    """Return a task with its attempts in order."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).one_or_none()
+    if row is None:
+        return None
+    query = select(attempts).where(attempts.c.task == task_id).order_by(attempts.c.number, attempts.c.worker)
+    return cases.to_task(row), [cases.to_attempt(attempt) for attempt in connection.execute(query)]
+
+
+def count_by_site(connection: Connection) -> dict[str, dict[str, int]]:
+    """Return for each site how many unended tasks it has, by state."""
+    unended = (TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.UNKNOWN)
+    query = select(tasks.c.site, tasks.c.state, func.count()).where(
+        tasks.c.state.in_(unended), tasks.c.site.is_not(None)
+    )
+    counts: dict[str, dict[str, int]] = {}
+    for site, state, count in connection.execute(query.group_by(tasks.c.site, tasks.c.state)):
+        counts.setdefault(site, {})[state] = count
+    return counts
+
+
+def list_rejections(connection: Connection, *, site: str | None, limit: int, cursor: int | None) -> Page[Any]:
+    """Return up to `limit` refused inputs, newest first."""
+    query = select(rejections)
+    if site is not None:
+        query = query.where(rejections.c.site == site)
+    return _paged(connection.execute(_page(query, rejections.c.seq, limit, cursor)).all(), limit, lambda row: row)
+
+
+def _page(query: Select[Any], key: ColumnElement[int], limit: int, cursor: int | None) -> Select[Any]:
+    """Restrict `query` to one page, and one row more that tells whether there is another."""
+    if cursor is not None:
+        query = query.where(key < cursor)
+    return query.order_by(key.desc()).limit(limit + 1)
+
+
+def _paged(rows: Sequence[Any], limit: int, convert: Callable[[Any], Row]) -> Page[Row]:
+    following = rows[limit - 1].seq if len(rows) > limit else None
+    return Page([convert(row) for row in rows[:limit]], following)

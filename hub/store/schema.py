@@ -1,0 +1,117 @@
+"""The hub's tables, as SQLAlchemy Core has them; `migrations/` makes them.
+
+Times are Unix milliseconds by the hub's clock, but for those of attempts, which are by the worker's. JSON is kept as
+text, for it is only read back whole.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
+
+metadata = MetaData()
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite makes row ids only for INTEGER
+"""The type of a growing key, by which lists are ordered and paged."""
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("seq", BigKey, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("via", Text, nullable=False),
+    Column("site", Text),
+    Column("pinned", Text),
+    Column("priority", Integer, nullable=False),
+    Column("idempotent", Boolean, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("backoff_seconds", Float, nullable=False),
+    Column("reply", Text),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", Text),
+    Column("result", Text),
+    Column("error", Text),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("finished_ms", BigInteger),
+    Column("expires_ms", BigInteger),
+    Column("not_before_ms", BigInteger),
+    Column("offered_to", Text),
+    Index("tasks_by_state", "state", "seq"),
+    Index("tasks_by_site", "site", "seq"),
+    Index("tasks_by_worker", "worker", "seq"),
+    Index("tasks_by_kind", "kind", "seq"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("assigned_ms", BigInteger),
+    Column("accepted_ms", BigInteger),
+    Column("started_ms", BigInteger),
+    Column("finished_ms", BigInteger),
+    Column("result", Text),
+    Column("error", Text),
+    Column("progress", Float),
+    Column("progress_message", Text),
+    Column("superseded", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("site", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger, nullable=False),
+    Column("session", Text),
+    Column("birth", Text),
+    Column("heartbeat", Text),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("worker", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),
+    Column("committed_through", BigInteger, nullable=False),
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("seq", BigKey, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("site", Text),
+    Column("reported_by", Text, nullable=False),
+    Column("task", Text),
+    Column("reason", Text, nullable=False),
+    Column("problems", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("seq", BigKey, primary_key=True, autoincrement=True),
+    Column("worker", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("stream_seq", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("reports_by_type", "type", "seq"),
+)
+"""What was reported and has no table of its own: facts, incidents, gaps, and events of tasks that we do not know."""

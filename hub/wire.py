@@ -1,0 +1,173 @@
+"""The hub's connection to the broker: what comes in goes to who answers for it, what goes out waits in one queue.
+
+A message is acknowledged only by who has committed it. What is queued when the link goes is forgotten: receipts,
+assignments and the rest are all said again by those who need them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from broker import __version__
+from broker.clock import new_id
+from broker.errors import TopicError
+from broker.link import Link, Will
+from broker.log import get_logger
+from broker.messages import HubStatusMessage, encode
+from broker.topics import Control, Events, Heartbeat, HubStatus, SiteTasks, Status, Topics, WorkerTasks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from broker.link import Connection, Incoming
+    from broker.topics import Address
+
+SENDERS = 8
+"""Publications on their way to the broker at one time."""
+
+SESSION_EXPIRY_SECONDS = 3600
+"""How long the broker keeps for the hub what was published while it was away."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that waits to be published."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes | None = None
+
+
+class TasksHandler(Protocol):
+    """Answers for a message of a tasks topic; `away` where it was published while the hub was away."""
+
+    def __call__(self, address: SiteTasks | WorkerTasks, incoming: Incoming, *, away: bool) -> Awaitable[None]:
+        """Take the message, and acknowledge it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """Who answers for what comes in. Each acknowledges what it was given."""
+
+    tasks: TasksHandler
+    events: Callable[[Events, Incoming], Awaitable[None]]
+    status: Callable[[Status, Incoming], Awaitable[None]]
+    heartbeat: Callable[[Heartbeat, Incoming], Awaitable[None]]
+    stray: Callable[[Incoming, TopicError], Awaitable[None]]
+    link_up: Callable[[], None]
+    link_lost: Callable[[], None]
+
+
+class Wire:
+    """The hub's end of MQTT."""
+
+    def __init__(self, link: Link, topics: Topics) -> None:
+        self.topics = topics
+        self.connected = asyncio.Event()
+        self._link = link
+        self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue()
+        self._session = ""
+        self._away = True
+
+    def send(self, address: Address, payload: bytes) -> None:
+        """Queue a message. While there is no link it is dropped: whoever needs it asks again on reconnect."""
+        self.send_to(self.topics.build(address), payload)
+
+    def send_to(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
+        """Queue a message for a topic that somebody else named: a reply."""
+        if self.connected.is_set():
+            self._outbox.put_nowait(Outgoing(topic, payload, correlation))
+
+    async def run(self, handlers: Handlers) -> None:
+        """Keep the hub connected until cancelled; then say farewell."""
+        try:
+            await self._link.run(
+                lambda connection: self._serve(connection, handlers),
+                will=self._will,
+                on_down=lambda down, wait: log.warning(
+                    "broker_link_down", reason=down.reason, url=down.url, next_try_seconds=round(wait, 1)
+                ),
+            )
+        finally:
+            self.connected.clear()
+
+    def _will(self) -> Will:
+        self._session = new_id()
+        farewell = HubStatusMessage(state="offline", session=self._session)
+        return Will(topic=self.topics.build(HubStatus()), payload=encode(farewell))
+
+    async def _serve(self, connection: Connection, handlers: Handlers) -> None:
+        self._away = True
+        self._outbox = asyncio.Queue()
+        await connection.subscribe(self.topics.all_of_sites(), no_local=True)
+        await connection.subscribe(self.topics.build(HubStatus()))
+        self.connected.set()
+        handlers.link_up()
+        log.info("broker_connected", url=self._link.url)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(connection, handlers, group), name="hub-receive")
+                for number in range(SENDERS):
+                    group.create_task(self._publish_queued(connection), name=f"hub-send-{number}")
+                await self._announce(connection, "online")
+        except asyncio.CancelledError:
+            await self._announce(connection, "offline")
+            raise
+        finally:
+            self.connected.clear()
+            handlers.link_lost()
+
+    async def _announce(self, connection: Connection, state: str) -> None:
+        status = HubStatusMessage.model_validate({"state": state, "session": self._session, "version": __version__})
+        await connection.publish(self.topics.build(HubStatus()), encode(status), retain=True)
+
+    async def _publish_queued(self, connection: Connection) -> None:
+        while True:
+            out = await self._outbox.get()
+            await connection.publish(out.topic, out.payload, correlation=out.correlation)
+
+    async def _receive(self, connection: Connection, handlers: Handlers, group: asyncio.TaskGroup) -> None:
+        async for incoming in connection.messages():
+            try:
+                address = self.topics.parse(incoming.topic)
+            except TopicError as error:
+                group.create_task(_guard(handlers.stray(incoming, error), incoming.topic))
+                continue
+            work = self._route(address, incoming, handlers)
+            if work is not None:
+                group.create_task(_guard(work, incoming.topic))
+
+    def _route(self, address: Address, incoming: Incoming, handlers: Handlers) -> Awaitable[None] | None:
+        """Choose who answers. Tasks begin in the order of their messages, so what they submit is committed in order."""
+        match address:
+            case SiteTasks() | WorkerTasks():
+                return handlers.tasks(address, incoming, away=self._away)
+            case Events():
+                return handlers.events(address, incoming)
+            case Status():
+                return handlers.status(address, incoming)
+            case Heartbeat():
+                return handlers.heartbeat(address, incoming)
+            case HubStatus():
+                self._on_own_status(incoming)
+            case Control():
+                log.debug("control_of_another_hub", topic=incoming.topic)
+        incoming.ack()
+        return None
+
+    def _on_own_status(self, incoming: Incoming) -> None:
+        # What the broker kept for us comes in order, so our own birth comes back after the last of it.
+        if self._session.encode() in incoming.payload:
+            self._away = False
+
+
+async def _guard(work: Awaitable[None], topic: str) -> None:
+    """Keep one message's trouble (a full disk, say) to itself: it stays unacknowledged, and is sent again."""
+    try:
+        await work
+    except Exception:
+        log.exception("message_not_handled", topic=topic)
