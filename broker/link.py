@@ -155,6 +155,13 @@ class Connection:
         if refused:
             raise LinkDown(self._url, f"the broker refused to subscribe {', '.join(refused)}")
 
+    async def unsubscribe(self, *filters: str) -> None:
+        """End subscriptions; what was sent before the broker's acknowledgement has come when this returns."""
+        try:
+            await self._client.unsubscribe(list(filters))
+        except aiomqtt.MqttError as error:
+            raise LinkDown(self._url, str(error)) from error
+
     async def messages(self) -> AsyncIterator[Incoming]:
         """Yield what comes, for as long as the connection lives; raise `LinkDown` when it ends."""
         try:

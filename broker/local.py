@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 10.0
 STOP_TIMEOUT_SECONDS = 2.0
-_OFTEN_OFF_PATH = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/opt/mosquitto/sbin")
+_OFTEN_OFF_PATH = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/opt/homebrew/bin")
 
 _CONFIGURATION = """\
 user {user}
@@ -40,9 +40,18 @@ log_type information
 
 def find_mosquitto() -> str:
     """Return the path of mosquitto. Raises `BrokerStartError` that says how to install it."""
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path=":".join(_OFTEN_OFF_PATH))
+    return _find("mosquitto", package="mosquitto")
+
+
+def find_client(name: str) -> str:
+    """Return the path of `mosquitto_pub` and its like. Raises `BrokerStartError` that says how to install it."""
+    return _find(name, package="mosquitto-clients")
+
+
+def _find(name: str, package: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path=":".join(_OFTEN_OFF_PATH))
     if not found:
-        msg = "mosquitto is not installed: run 'make setup', or install the package 'mosquitto' yourself"
+        msg = f"{name} is not installed: run 'make setup', or install the package '{package}' yourself"
         raise BrokerStartError(msg)
     return found
 

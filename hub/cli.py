@@ -39,6 +39,18 @@ def serve(config: Config = None) -> None:
         fail(*(str(problem) for problem in error.problems))
 
 
+@app.command()
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="End when every task has, with a summary.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="With --once: write the screen to this SVG file.")] = None,
+) -> None:
+    """Show three sites at work: a private broker, a hub and three workers, on this machine."""
+    from hub.demo.run import run  # noqa: PLC0415  the demo brings an HTTP client that `serve` has no use for
+
+    raise typer.Exit(run(once=once, picture=picture))
+
+
 def main() -> None:
     """Run the command line."""
     app()

@@ -177,7 +177,9 @@ class Dispatcher:
         ]  # it may run: only the same attempt is safe
         waited = f"did not accept it in {self._accept_timeout_ms / 1000:g} s"
         lost = [(lease, f"{lease.worker} {waited}") for lease in due.unaccepted if lease.idempotent]
-        rules: dict[str, life.Rule] = dict.fromkeys(due.expired, partial(life.on_expired, now=now))
+        rules: dict[str, life.Rule] = {
+            task.id: partial(life.on_expired, now=now, why=self.reason(task)) for task in due.expired
+        }
         rules |= {offer.task.id: store.withdraw_offer for offer in due.offers if self._is_withdrawn(offer)}
         for lease, why in (*self._take_given_up(), *lost, *self._held_by_lost_workers(now)):
             rules[lease.task] = partial(life.on_lost, number=lease.attempt, why=why)

@@ -273,7 +273,7 @@ def _welcome(connection: Connection, worker: WorkerRow, birth: Birth) -> Sync:
 
 
 def _skip_what_is_gone(connection: Connection, worker: str, birth: Birth, through: int) -> int:
-    """Go on behind events that are gone (dropped, or committed to another database), and record that they are missing."""
+    """Go on behind events that are gone (dropped, or in another database), and record that they are missing."""
     journal = birth.journal
     missing = journal.oldest - 1 - through
     gap = Gap(

@@ -304,11 +304,11 @@ def on_lost(case: Case, number: int, why: str) -> Case:
     return _with(Case(task, case.attempts), attempt)
 
 
-def on_expired(case: Case, now: int) -> Case:
-    """Nobody began the task in the time that it was worth doing in."""
+def on_expired(case: Case, now: int, why: str | None) -> Case:
+    """Nobody began the task in the time that it was worth doing in; `why` it waited is kept."""
     if case.task.state is not TaskState.PENDING:
         return case
-    error = f"not started in time: {case.task.reason}" if case.task.reason else "not started in time"
+    error = f"not started in time: {why}" if why else "not started in time"
     return Case(replace(case.task, state=TaskState.EXPIRED, error=error, finished_ms=now, reason=None), case.attempts)
 
 

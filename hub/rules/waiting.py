@@ -30,7 +30,7 @@ class Due:
 
     unaccepted: list[Lease] = field(default_factory=list)
     offers: list[Offer] = field(default_factory=list)
-    expired: list[str] = field(default_factory=list)
+    expired: list[Task] = field(default_factory=list)
 
 
 class Waiting:
@@ -48,6 +48,7 @@ class Waiting:
         self._offers: dict[str, Offer] = {}
         self._delayed: dict[str, Task] = {}
         self._due_again: list[tuple[int, str]] = []
+        self._expiring: dict[str, Task] = {}
         self._expiries: list[tuple[int, str]] = []
 
     def put(self, task: Task, now: int) -> None:
@@ -64,6 +65,7 @@ class Waiting:
         self.backlog.remove(task)
         self._offers.pop(task, None)
         self._delayed.pop(task, None)
+        self._expiring.pop(task, None)
 
     def offer(self, task: str) -> Offer | None:
         """Return the offer of a task that is on offer."""
@@ -82,10 +84,12 @@ class Waiting:
         offers = [offer for offer in self._offers.values() if offer.judge_at_ms <= now]
         for offer in offers:
             offer.judge_at_ms = now + self._accept_timeout_ms
-        return Due(self.leases.overdue(now, self._accept_timeout_ms), offers, list(_ripe(self._expiries, now)))
+        expired = [self._expiring[task_id] for task_id in _ripe(self._expiries, now) if task_id in self._expiring]
+        return Due(self.leases.overdue(now, self._accept_timeout_ms), offers, expired)
 
     def _put_pending(self, task: Task, now: int) -> None:
         if task.expires_ms is not None:
+            self._expiring[task.id] = task
             heapq.heappush(self._expiries, (task.expires_ms, task.id))
         if task.offered_to is not None:
             self._offers[task.id] = Offer(task, now + self._accept_timeout_ms)

@@ -59,9 +59,7 @@ def test_what_does_not_hold_says_why(requirement: Requirement, value: Scalar | N
 
 
 def test_every_requirement_that_does_not_hold_is_named() -> None:
-    spec = TaskSpec.model_validate(
-        {"kind": "noop", "requires": {"docker": True, "arch": "arm64", "gpu": False}}
-    )
+    spec = TaskSpec.model_validate({"kind": "noop", "requires": {"docker": True, "arch": "arm64", "gpu": False}})
     assert len(unmet(spec.requires, {"arch": "amd64"})) == 2
 
 

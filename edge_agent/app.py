@@ -1,0 +1,212 @@
+"""The agent as a whole: what it is made of, how it starts, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from broker.clock import now_ms
+from broker.link import Link
+from broker.log import get_logger
+from broker.topics import Events, Topics
+from edge_agent import inbox, plugins
+from edge_agent.answers import Answers
+from edge_agent.bootstrap import find_broker
+from edge_agent.database import Database, connect
+from edge_agent.executors import Registry
+from edge_agent.intake import Intake
+from edge_agent.journal import Journal
+from edge_agent.offline import OfflineDir
+from edge_agent.presence import Presence, Profile
+from edge_agent.runner import Runner
+from edge_agent.session import Name, Session
+from edge_agent.timers import Timers
+from edge_agent.uplink import Uplink
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from edge_agent.framework import Agent
+    from edge_agent.settings import WorkerSettings
+
+FORGET_INTERVAL_SECONDS = 3600.0
+MS_A_DAY = 24 * 3600 * 1000
+
+CLOSE_INTAKE_SECONDS = 2.0
+INTERRUPT_SECONDS = 3.0
+FLUSH_SECONDS = 2.0
+FAREWELL_SECONDS = 1.0
+"""How long each phase of a stop may take, beside WORKER_STOP_SECONDS for what runs."""
+
+log = get_logger(__name__)
+
+
+class App:
+    """One agent: `open` it, then `run` it until `stop`.
+
+    Args:
+        settings: Its settings.
+        agents: Handlers beside those of the plugins.
+
+    Raises:
+        PluginError: If a plugin cannot be used.
+
+    """
+
+    def __init__(self, settings: WorkerSettings, agents: Sequence[Agent] = ()) -> None:
+        self.settings = settings
+        self.account = settings.account()
+        everyone = [*agents, *(one for one in plugins.load(settings.plugins) if one not in agents)]
+        self.registry = Registry.of(
+            (handler for agent in everyone for handler in agent.handlers.values()),
+            allow_commands=settings.allow_commands,
+            capabilities=settings.capabilities,
+        )
+        self._timers = [timer for agent in everyone for timer in agent.timers]
+        self.offline = OfflineDir(settings.offline_dir)
+        self.database = Database(settings.database)
+        self.journal = Journal(self.database)
+        self.answers = Answers(self.database)
+        self.runner = Runner(
+            slots=settings.slots,
+            executors=self.registry.kinds,
+            database=self.database,
+            journal=self.journal,
+            answers=self.answers,
+        )
+        self.intake = Intake(
+            database=self.database,
+            journal=self.journal,
+            runner=self.runner,
+            answers=self.answers,
+            executors=self.registry.kinds,
+            capabilities=settings.capabilities,
+        )
+        self.name = Name(settings.site, settings.id or "")
+        self.online = asyncio.Event()
+        self.session: Session | None = None
+        self._uplink: Uplink | None = None
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    def open(self) -> None:
+        """Take the offline directory and see that the database can be written. Raises `StorageError`."""
+        self.offline.open()
+        connect(self.settings.database).close()
+        if not self.name.worker:
+            self.name = Name(self.settings.site, self.offline.worker_id())
+
+    async def run(self) -> None:
+        """Run until `stop`, SIGTERM or SIGINT; a second signal stops at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self.database.open()
+        try:
+            await self.journal.load()
+            await self.answers.load()
+            await self.runner.load()
+            async with asyncio.TaskGroup() as group:
+                runner = group.create_task(self.runner.run(), name="runner")
+                work = [
+                    group.create_task(self._stay_connected(), name="session"),
+                    group.create_task(self._run_timers(), name="timers"),
+                    group.create_task(self._forget_old_ids(), name="forget"),
+                ]
+                await self._stopping.wait()
+                await self._wind_down(runner, work)
+        finally:
+            await self.database.close()
+            self.offline.close()
+        log.info("stopped", worker=self.name.worker)
+
+    def stop(self) -> None:
+        """Stop in order; called again, stop at once."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    # -- at work -----------------------------------------------------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        settings = self.settings
+        broker_url, root = settings.broker_url, settings.root
+        if broker_url is None:
+            answer = await find_broker(
+                settings.control_plane_url,
+                self.offline,
+                poll_interval_seconds=settings.poll_interval_seconds,
+            )
+            broker_url, root = answer.broker_url, answer.root
+        self.session = self._make_session(broker_url, Topics(root))
+        await self.session.run()
+
+    def _make_session(self, broker_url: str, topics: Topics) -> Session:
+        settings, worker = self.settings, self.name.worker
+        link = partial(Link, url=broker_url, account=self.account)
+        profile = Profile(
+            capabilities=settings.capabilities,
+            slots=settings.slots,
+            kinds=tuple(sorted(self.registry.kinds)),
+            heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
+            session_expiry_seconds=settings.session_expiry_seconds,
+        )
+        loop = asyncio.get_running_loop()
+        self._uplink = Uplink(self.journal, topics.build(Events(settings.site, worker)), loop.time)
+        self.intake.hub_is_there = lambda: self._uplink is not None and self._uplink.is_open
+        return Session(
+            self.name,
+            topics,
+            main=link(client_id=worker, session_expiry_seconds=settings.session_expiry_seconds),
+            intake_link=link(client_id=f"{worker}-intake"),
+            intake=self.intake,
+            runner=self.runner,
+            uplink=self._uplink,
+            answers=self.answers,
+            presence=Presence(profile, self.journal, self.runner, settings.offline_dir),
+            online=self.online,
+        )
+
+    async def _run_timers(self) -> None:
+        await Timers(self._timers, self.intake, self.runner).run()
+
+    async def _forget_old_ids(self) -> None:
+        while True:
+            before = now_ms() - int(self.settings.remember_days * MS_A_DAY)
+            self.database.post(partial(inbox.forget, before=before))
+            await asyncio.sleep(FORGET_INTERVAL_SECONDS)
+
+    # -- stopping, in phases -----------------------------------------------------------------------------------------
+
+    async def _wind_down(self, runner: asyncio.Task[None], work: Sequence[asyncio.Task[None]]) -> None:
+        connection, *others = work
+        log.info("stopping", running=len(self.runner.running), queued=self.runner.queued)
+        for task in others:
+            task.cancel()
+        if self.session:
+            await self._within(self.session.close_intake(), CLOSE_INTAKE_SECONDS)
+        self.runner.pause()
+        if not await self._within(self.runner.idle(), self.settings.stop_seconds):
+            self.runner.interrupt()
+            await self._within(self.runner.idle(), INTERRUPT_SECONDS, hurried=INTERRUPT_SECONDS)
+        if self._uplink and self._uplink.is_open:
+            await self._within(self.runner.hand_back(), FLUSH_SECONDS)
+            await self._within(self._uplink.flushed(), FLUSH_SECONDS)
+        if self.session and self.online.is_set():
+            self.session.leave()
+            await asyncio.wait([connection], timeout=FAREWELL_SECONDS)
+        connection.cancel()
+        runner.cancel()
+
+    async def _within(self, phase: Awaitable[None], seconds: float, *, hurried: float = 0.0) -> bool:
+        """Give a phase its time, or the `hurried` one once we are in a hurry; tell whether it was done."""
+        task = asyncio.ensure_future(phase)
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait([task, hurry], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and hurried and hurry.done():
+            await asyncio.wait([task], timeout=hurried)
+        for one in (task, hurry):
+            one.cancel()
+        return task.done() and not task.cancelled()

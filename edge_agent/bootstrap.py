@@ -1,0 +1,71 @@
+"""Finds the broker by the hub, where no WORKER_BROKER_URL is set.
+
+The hub's last answer is kept, so that a site comes up though the hub is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from broker.errors import HoldfastError
+from broker.link import BrokerUrl
+from broker.log import get_logger
+from broker.messages import Bootstrap
+from broker.problems import explain
+from broker.topics import Topics
+
+if TYPE_CHECKING:
+    from edge_agent.offline import OfflineDir
+
+TIMEOUT_SECONDS = 5.0
+MAX_ANSWER_BYTES = 64 * 1024
+
+log = get_logger(__name__)
+
+
+async def find_broker(hub_url: str, offline: OfflineDir, *, poll_interval_seconds: float) -> Bootstrap:
+    """Return what the hub says about the broker, or what it said last; ask until one of them is there."""
+    while True:
+        try:
+            answer = await ask(hub_url)
+        except (OSError, ValueError, HoldfastError) as error:
+            kept = offline.kept_bootstrap()
+            log.warning("hub_not_reached", url=hub_url, reason=str(error), using=kept and kept.broker_url)
+            if kept:
+                return kept
+        else:
+            offline.keep_bootstrap(answer)
+            return answer
+        await asyncio.sleep(poll_interval_seconds)
+
+
+async def ask(hub_url: str) -> Bootstrap:
+    """Ask the hub where the broker is.
+
+    Raises:
+        OSError: If it does not answer.
+        ValueError, HoldfastError: If what answers is no hub.
+
+    """
+    return _read(await asyncio.to_thread(_get, f"{hub_url}/api/bootstrap"))
+
+
+def _get(url: str) -> bytes:
+    from urllib.request import urlopen  # noqa: PLC0415  one request in an agent's life: httpx would cost it 12 MB
+
+    with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the setting allows http and https alone
+        body: bytes = answer.read(MAX_ANSWER_BYTES)
+        return body
+
+
+def _read(body: bytes) -> Bootstrap:
+    try:
+        answer = Bootstrap.model_validate_json(body)
+    except ValidationError as error:
+        raise ValueError(f"no answer of a hub: {explain(error, root='answer')[0]}") from None
+    BrokerUrl.parse(answer.broker_url)
+    Topics(answer.root)
+    return answer

@@ -1,0 +1,52 @@
+"""What can go wrong at an edge agent.
+
+HoldfastError (broker.errors)
+├── StorageError          the database in the offline directory cannot be opened or written
+│   └── StorageClosed     work was submitted after the database was closed
+├── PluginError           a module of handlers cannot be used: ends the program with exit code 2
+└── TaskFailed            an executor's way to end an attempt as failed, with a result of its own
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import JsonValue
+
+
+class StorageError(HoldfastError):
+    """The database cannot be opened or written; `retryable`, since a disk can be emptied or mounted again."""
+
+    retryable = True
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class StorageClosed(StorageError):
+    """The database was closed."""
+
+    retryable = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "the database is closed")
+
+
+class PluginError(HoldfastError):
+    """A module of handlers cannot be imported, or holds no agent, or a name that is taken."""
+
+
+class TaskFailed(HoldfastError):
+    """An attempt that failed though its executor did all it could: a command that exited with 1, for example."""
+
+    def __init__(self, error: str, result: JsonValue = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.result = result

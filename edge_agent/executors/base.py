@@ -1,0 +1,75 @@
+"""What every kind of task offers, and what an attempt has at hand while it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from broker.messages import Message
+from broker.problems import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from broker.problems import Problem
+    from edge_agent.context import TaskContext
+
+PARAMS = "params"
+
+
+class Params(Message):
+    """The base of every kind's params: strict, as all that comes from outside."""
+
+
+class Executor(Protocol):
+    """One kind of task."""
+
+    kind: str
+
+    def problems(self, params: Mapping[str, JsonValue]) -> list[Problem]:
+        """Return what is wrong with a task's params."""
+
+    def refusal(self, params: Mapping[str, JsonValue]) -> str | None:
+        """Return why the policy of this worker forbids a task, if it does."""
+
+    async def run(self, params: Mapping[str, JsonValue], context: TaskContext) -> Any:  # noqa: ANN401  a handler's result
+        """Do it and return the result. Cancelled, it must leave nothing running.
+
+        Raises:
+            TaskFailed: If it failed in a way that has a result.
+            Exception: Whatever else it raises is a failure too.
+
+        """
+
+
+ParamsType = TypeVar("ParamsType", bound=BaseModel)
+
+
+class BuiltIn(Generic[ParamsType]):
+    """A kind whose params are a model: subclasses give `kind` and `model`, and override `execute`."""
+
+    kind: str
+    model: type[ParamsType]
+
+    def problems(self, params: Mapping[str, JsonValue]) -> list[Problem]:
+        """Return what the model says is wrong."""
+        try:
+            self.model.model_validate(params)
+        except ValidationError as error:
+            return explain(error, root=PARAMS, prefix=(PARAMS,))
+        return []
+
+    def refusal(self, params: Mapping[str, JsonValue]) -> str | None:  # noqa: ARG002  for kinds with a policy
+        """Allow everything."""
+        return None
+
+    async def run(self, params: Mapping[str, JsonValue], context: TaskContext) -> JsonValue:
+        """Read the params and do the work."""
+        return await self.execute(self.model.model_validate(params), context)
+
+    async def execute(self, params: ParamsType, context: TaskContext) -> JsonValue:
+        """Do the work."""
+        raise NotImplementedError

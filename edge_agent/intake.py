@@ -1,0 +1,108 @@
+"""Takes tasks in: what a message holds is decided, committed, and only then acknowledged."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from broker.clock import new_id, now_ms
+from broker.log import get_logger
+from broker.messages import TaskSpec, Via, digest
+from edge_agent import inbox
+from edge_agent.rules import admission
+from edge_agent.rules.admission import Decline, Host, Reject, Take
+from edge_agent.rules.attempts import Held, Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from broker.messages import Assignment, Scalar
+    from edge_agent.answers import Answers
+    from edge_agent.database import Database, Transaction
+    from edge_agent.executors import Executor
+    from edge_agent.journal import Journal
+    from edge_agent.rules.admission import Message, Verdict
+    from edge_agent.runner import Runner
+
+QUEUED_PER_SLOT = 64
+"""How long the queue of a worker may grow, for each slot, before a hub may as well give the site's tasks to another."""
+
+log = get_logger(__name__)
+
+
+class Intake:
+    """Decides about tasks and commits what was decided, with its report, in one transaction."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        journal: Journal,
+        runner: Runner,
+        answers: Answers,
+        executors: Mapping[str, Executor],
+        capabilities: Mapping[str, Scalar],
+    ) -> None:
+        self._database = database
+        self._journal = journal
+        self._runner = runner
+        self._answers = answers
+        self._executors = executors
+        self._capabilities = capabilities
+        self.hub_is_there: Callable[[], bool] = lambda: False
+
+    async def take(self, message: Message) -> None:
+        """Take in one message of a tasks topic; return after the commit, when it may be acknowledged."""
+        await self._commit(admission.examine(message, self._host(), new_id), message)
+
+    async def take_assigned(self, assignments: Sequence[Assignment]) -> None:
+        """Take in what a sync says that this worker should hold."""
+        if assignments:
+            await self._commit(admission.assigned(assignments, self._host(), now_ms()), None)
+
+    async def fire(self, kind: str) -> str:
+        """Take a task of the worker's own schedule, and return its id."""
+        spec = TaskSpec(kind=kind)
+        held = Held(Ref(new_id(), admission.FIRST_ATTEMPT), spec, digest(spec), now_ms(), via=Via.SCHEDULE)
+        await self._commit([Take(held)], None)
+        return held.ref.task
+
+    def _host(self) -> Host:
+        room = self._runner.queued < self._runner.slots * QUEUED_PER_SLOT or not self.hub_is_there()
+        return Host(self._executors, self._capabilities, has_room=room)
+
+    async def _commit(self, verdicts: list[Verdict], message: Message | None) -> None:
+        final = await self._database.commit(partial(self._write, verdicts=verdicts, message=message))
+        for verdict in final:
+            _tell(verdict)
+
+    def _write(self, transaction: Transaction, verdicts: list[Verdict], message: Message | None) -> list[Verdict]:
+        names = {verdict.held.ref.task for verdict in verdicts if isinstance(verdict, Take)}
+        final = admission.recall(verdicts, inbox.known(transaction, names), message)
+        self._journal.append(
+            transaction, [verdict.event for verdict in final if isinstance(verdict, Take | Decline | Reject)]
+        )
+        taken = [verdict for verdict in final if isinstance(verdict, Take)]
+        self._hold(transaction, taken)
+        if message and message.reply:
+            for verdict in final:
+                if isinstance(verdict, Reject):
+                    self._answers.add(transaction, message.reply, verdict.reply)
+        return final
+
+    def _hold(self, transaction: Transaction, taken: Iterable[Take]) -> None:
+        held = [one.held for one in taken if one.ending is None]
+        inbox.hold(transaction, held)
+        ended = [(one.held, one.ending) for one in taken if one.ending is not None]
+        self._runner.write_ends(transaction, ended)
+        transaction.after_commit(partial(self._runner.submit, held))
+
+
+def _tell(verdict: Verdict) -> None:
+    match verdict:
+        case Reject():
+            log.warning("task_rejected", task=verdict.event.task, reason=verdict.event.reason)
+        case Decline():
+            log.info("task_declined", task=verdict.event.task, reason=verdict.event.reason)
+        case Take():
+            log.debug("task_accepted", task=verdict.held.ref.task, kind=verdict.held.spec.kind)

@@ -1,0 +1,236 @@
+"""What to do with each task that reached this worker: take it, decline it, reject it, or ignore it.
+
+It is decided in two steps. `examine` looks at the message and at what this worker is; `recall` looks at what the worker
+remembers, which only the transaction that commits the decision can know for certain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from broker.messages import (
+    Assignment,
+    Injected,
+    InputProblem,
+    Outcome,
+    Reply,
+    TaskAccepted,
+    TaskDeclined,
+    TaskRejected,
+    Via,
+    digest,
+)
+from broker.problems import Problem, shown
+from broker.reading import Refused, excerpt, read_site_tasks, read_worker_tasks
+from broker.requirements import unmet
+from edge_agent.rules.attempts import Ending, Held, Known, Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pydantic import JsonValue
+
+    from broker.messages import ReplyTo, Scalar, TaskRequest, TaskSpec
+
+FIRST_ATTEMPT = 1
+STOPPING = "the worker is stopping"
+
+
+class Kind(Protocol):
+    """What admission asks of a kind of task that runs here."""
+
+    def problems(self, params: Mapping[str, JsonValue]) -> list[Problem]:
+        """Return what is wrong with a task's params."""
+
+    def refusal(self, params: Mapping[str, JsonValue]) -> str | None:
+        """Return why the policy of this worker forbids a task, if it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What this worker is. `has_room` is about tasks of the site, which another worker could take."""
+
+    kinds: Mapping[str, Kind]
+    capabilities: Mapping[str, Scalar]
+    has_room: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of a tasks topic, as it came.
+
+    Attributes:
+        via: Which tasks topic.
+        reply: Where the sender wants its answer.
+        wrong_reply: The response topic that the sender gave, where it may not be published to.
+
+    """
+
+    topic: str
+    via: Via
+    payload: bytes
+    at: int
+    reply: ReplyTo | None = None
+    wrong_reply: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Hold the attempt and run it; with an `ending` it has ended before it began."""
+
+    held: Held
+    ending: Ending | None = None
+
+    @property
+    def injected(self) -> Injected | None:
+        """What the hub must hear of a task that it did not assign."""
+        one = self.held
+        return Injected(spec=one.spec, via=one.via, reply=one.reply) if one.via else None
+
+    @property
+    def event(self) -> TaskAccepted:
+        """What the journal says of it."""
+        ref = self.held.ref
+        return TaskAccepted(at=self.held.accepted_at, task=ref.task, attempt=ref.attempt, injected=self.injected)
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Somebody else must run it."""
+
+    event: TaskDeclined
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """It is no task."""
+
+    event: TaskRejected
+
+    @property
+    def reply(self) -> Reply:
+        """What the sender hears."""
+        return Reply(task=self.event.task, outcome="rejected", error=self.event.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """It is known: a repeated delivery, or an attempt that was superseded."""
+
+    ref: Ref
+
+
+Verdict = Take | Decline | Reject | Ignore
+
+
+def examine(message: Message, host: Host, new_id: Callable[[], str]) -> list[Verdict]:
+    """Return what to do with each task of a message, as far as the message says; `new_id` names those without an id."""
+    if message.wrong_reply is not None:
+        problem = Problem("response topic", shown(message.wrong_reply), "a topic under replies/")
+        return [_rejection(message, Refused((problem,), excerpt(message.payload)))]
+    read = read_worker_tasks if message.via is Via.WORKER else read_site_tasks
+    return [_judge(one, message, host, new_id) for one in read(message.payload)]
+
+
+def assigned(assignments: Iterable[Assignment], host: Host, at: int) -> list[Verdict]:
+    """Return what to do with what the hub assigned, whichever way it came."""
+    return [_judge_assignment(one, host, at) for one in assignments]
+
+
+def recall(verdicts: Sequence[Verdict], known: Mapping[str, Known], message: Message | None) -> list[Verdict]:
+    """Return `verdicts` in the light of what is known of their ids."""
+    memory = dict(known)
+    recalled: list[Verdict] = []
+    for verdict in verdicts:
+        final = _recall(verdict, memory, message) if isinstance(verdict, Take) else verdict
+        if isinstance(final, Take):
+            memory[final.held.ref.task] = Known(final.held.ref.attempt, final.held.digest)
+        recalled.append(final)
+    return recalled
+
+
+def _judge(one: Assignment | TaskRequest | Refused, message: Message, host: Host, new_id: Callable[[], str]) -> Verdict:
+    if isinstance(one, Refused):
+        return _rejection(message, one)
+    if isinstance(one, Assignment):
+        return _judge_assignment(one, host, message.at)
+    spec = one.spec()
+    kind = host.kinds.get(spec.kind)
+    problems = kind.problems(spec.params) if kind else []
+    if problems:
+        return _rejection(message, Refused(tuple(problems), excerpt(message.payload), one.id))
+    held = Held(
+        ref=Ref(one.id or new_id(), FIRST_ATTEMPT),
+        spec=spec,
+        digest=digest(spec),
+        accepted_at=message.at,
+        via=message.via,
+        reply=message.reply,
+    )
+    reason = _why_not(spec, host) or _why_not_from_a_topic(spec, message, host)
+    return _declined(held, reason) if reason else Take(held)
+
+
+def _judge_assignment(one: Assignment, host: Host, at: int) -> Verdict:
+    held = Held(ref=Ref(one.id, one.attempt), spec=one, digest=digest(one), accepted_at=at, reply=one.reply)
+    reason = _why_not(one, host)
+    if reason:
+        return _declined(held, reason)
+    problems = host.kinds[one.kind].problems(one.params)
+    if problems:  # no other worker could run it either, so it has failed
+        return Take(held, Ending(Outcome.FAILED, error="; ".join(map(str, problems))))
+    return Take(held)
+
+
+def _why_not(spec: TaskSpec, host: Host) -> str | None:
+    kind = host.kinds.get(spec.kind)
+    if kind is None:
+        return f"{spec.kind} does not run here"
+    lacking = unmet(spec.requires, host.capabilities)
+    if lacking:
+        return "; ".join(lacking)
+    return kind.refusal(spec.params)
+
+
+def _why_not_from_a_topic(spec: TaskSpec, message: Message, host: Host) -> str | None:
+    if spec.target == "all":
+        return 'target is "all", which is the hub\'s to expand'
+    if message.via is Via.SITE and not host.has_room:
+        return "no room: the queue is full"
+    return None
+
+
+def _recall(take: Take, memory: Mapping[str, Known], message: Message | None) -> Verdict:
+    ref = take.held.ref
+    known = memory.get(ref.task)
+    if known is None:
+        return take
+    if take.held.via is None:
+        return take if ref.attempt > known.attempt else Ignore(ref)
+    if known.digest == take.held.digest or message is None:
+        return Ignore(ref)
+    problem = Problem("id", shown(ref.task), "an id that no other task has")
+    refused = Refused((problem,), excerpt(message.payload), ref.task)
+    return _rejection(message, refused, reason=f"clashing id: {problem}")
+
+
+def _declined(held: Held, reason: str) -> Decline:
+    injected = Take(held).injected
+    task, attempt = held.ref
+    return Decline(TaskDeclined(at=held.accepted_at, task=task, attempt=attempt, reason=reason, injected=injected))
+
+
+def _rejection(message: Message, refused: Refused, *, reason: str | None = None) -> Reject:
+    return Reject(
+        TaskRejected(
+            at=message.at,
+            topic=message.topic,
+            reason=reason or refused.reason,
+            problems=tuple(
+                InputProblem(field=one.field, value=one.value, expected=one.expected) for one in refused.problems
+            ),
+            payload=refused.payload,
+            task=refused.task,
+        )
+    )

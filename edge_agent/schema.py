@@ -1,0 +1,68 @@
+"""The tables of `journal.db`, and how an older file becomes a newer one.
+
+A step that was released is never changed: the next change of the schema is a new step below it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlite_utils import Migrations
+
+from broker.clock import new_id
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+migrations = Migrations("edge_agent")
+
+STREAM = "stream"
+
+_JOURNAL = """
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT: a number is never used again
+    at INTEGER NOT NULL,
+    body BLOB NOT NULL
+)
+"""
+
+_INBOX = """
+CREATE TABLE inbox (
+    task TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    via TEXT,
+    reply TEXT,
+    accepted_at INTEGER NOT NULL,
+    running INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (task, attempt)
+) WITHOUT ROWID
+"""
+
+_ENDED = """
+CREATE TABLE ended (
+    task TEXT PRIMARY KEY,
+    attempt INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    at INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+
+_REPLIES = """
+CREATE TABLE replies (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic TEXT NOT NULL,
+    correlation TEXT,
+    body BLOB NOT NULL
+)
+"""
+
+
+@migrations()
+def journal_and_inbox(database: Database) -> None:
+    """Make the first tables, and the stream that the journal's numbers belong to."""
+    for statement in (_JOURNAL, _INBOX, _ENDED, _REPLIES, "CREATE INDEX ended_at ON ended (at)"):
+        database.execute(statement)
+    database.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    database.execute("INSERT INTO about VALUES (?, ?)", (STREAM, new_id()))

@@ -1,0 +1,191 @@
+"""The agent's settings: environment variables with the prefix `WORKER_`, or a TOML file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from broker.errors import InvalidInput, SettingsError, TopicError
+from broker.link import Account, BrokerUrl
+from broker.log import LogFormat, LogLevel
+from broker.messages import Key, Scalar
+from broker.problems import Problem, shown
+from broker.settings import ProgramSettings
+from broker.topics import NAME_PATTERN, Topics
+from edge_agent.rules.policy import Pattern
+
+MAX_INTERVAL_SECONDS = 24 * 3600.0
+MAX_SESSION_EXPIRY_SECONDS = 30 * 24 * 3600
+MODULE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+
+def _broker_url(value: str) -> str:
+    try:
+        BrokerUrl.parse(value)
+    except InvalidInput as error:
+        raise ValueError(error.problems[0].expected) from None
+    return value
+
+
+def _hub_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_hub = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        is_hub = False
+    if not is_hub:
+        msg = "http:// or https://, a host, and maybe a port: http://hub.example:8000"
+        raise ValueError(msg)
+    return value.rstrip("/")
+
+
+def _root(value: str) -> str:
+    try:
+        Topics(value)
+    except TopicError as error:
+        raise ValueError(error.problem.expected) from None
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        Pattern.parse(value)
+    except InvalidInput as error:
+        raise ValueError(error.problems[0].expected) from None
+    return value
+
+
+def _readable(value: Path) -> Path:
+    try:
+        with value.open("rb"):
+            return value
+    except OSError as error:
+        msg = f"a file that can be read ({error.strerror})"
+        raise ValueError(msg) from None
+
+
+def _listed(value: object) -> object:
+    """Take a list as JSON or separated by commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            msg = f"names separated by commas, or valid JSON ({error})"
+            raise ValueError(msg) from None
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Module = Annotated[str, StringConstraints(pattern=MODULE_PATTERN)]
+Seconds = Annotated[float, Field(ge=0.05, le=MAX_INTERVAL_SECONDS)]
+File = Annotated[Path, AfterValidator(_readable)]
+
+
+class WorkerSettings(ProgramSettings):
+    """Every setting of an agent, with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKER_")
+
+    id: Name | None = Field(default=None, description="The worker's name; unset, one is made and kept in offline_dir.")
+    site: Name = Field(default="default", description="The site that the worker is at.")
+    control_plane_url: Annotated[str, AfterValidator(_hub_url)] = Field(
+        default="http://localhost:8000",
+        description="The hub; it tells the broker's address where broker_url is unset.",
+    )
+    broker_url: Annotated[str, AfterValidator(_broker_url)] | None = Field(
+        default=None, description="mqtt://, mqtts://, ws:// or wss://; unset, the hub is asked."
+    )
+    root: Annotated[str, AfterValidator(_root)] = Field(default="edge", description="The first level of every topic.")
+    poll_interval_seconds: Seconds = Field(default=5.0, description="How often an unreachable hub is tried.")
+    heartbeat_interval_seconds: Seconds = Field(default=30.0, description="How often the load is told.")
+    offline_dir: Path = Field(default=Path("./offline"), description="Where tasks and results are kept.")
+    capabilities: dict[Key, Scalar] = Field(
+        default={}, description='What this worker has, as JSON: {"docker": true, "memory_mb": 512}.'
+    )
+    slots: int = Field(default=4, ge=1, le=1024, description="How many tasks run at one time.")
+    plugins: Annotated[tuple[Module, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), description="Modules of handlers, separated by commas."
+    )
+    schedule: File | None = Field(
+        default=None, description="A file of what runs when. Read from the release that brings schedules."
+    )
+    allow_commands: tuple[Annotated[str, AfterValidator(_pattern)], ...] = Field(
+        default=(), description='Which commands may run, as JSON: ["uptime", "systemctl restart *"].'
+    )
+    allow_images: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        default=(),
+        description="Which images may run, as a JSON list of globs. Used from the release with containers.",
+    )
+    buffer_max_mb: float = Field(
+        default=256.0,
+        gt=0,
+        le=1024 * 1024,
+        description="How large the journal may grow. Kept from the release with eviction.",
+    )
+    buffer_mode: Literal["durable", "gentle"] = Field(
+        default="durable",
+        description="durable commits before it acknowledges. gentle comes later, and is durable until then.",
+    )
+    buffer_hold_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description="How long gentle keeps events in memory. Used when gentle comes.",
+    )
+    session_expiry_seconds: int = Field(
+        default=3600,
+        ge=1,
+        le=MAX_SESSION_EXPIRY_SECONDS,
+        description="How long the broker keeps what is sent to this worker while it is away.",
+    )
+    remember_days: float = Field(default=7.0, gt=0, le=3650, description="How long the ids of ended tasks are known.")
+    stop_seconds: float = Field(
+        default=3.0, ge=0, le=3600, description="How long running tasks may go on after a stop was asked for."
+    )
+    username: str | None = Field(default=None, description="The worker's account at the broker.")
+    password_file: File | None = Field(default=None, description="A file that holds the account's password.")
+    password: SecretStr | None = Field(default=None, description="The password itself; a file is better.")
+    tls_ca: File | None = Field(
+        default=None, description="The certificate authority that signed the broker's certificate."
+    )
+    tls_certificate: File | None = Field(default=None, description="The worker's own certificate.")
+    tls_key: File | None = Field(default=None, description="The key of the worker's own certificate.")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
+    log_format: LogFormat = Field(default="text", description="text or json.")
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file that holds the journal and the inbox."""
+        return self.offline_dir / "journal.db"
+
+    def account(self) -> Account:
+        """Return how the worker shows itself to the broker. Raises `SettingsError` for a password file of no text."""
+        password = self.password.get_secret_value() if self.password else None
+        if self.password_file:
+            try:
+                password = self.password_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                problem = Problem(
+                    "WORKER_PASSWORD_FILE",
+                    shown(str(self.password_file)),
+                    f"a text file that can be read ({error})",
+                )
+                raise SettingsError([problem]) from None
+        return Account(
+            username=self.username,
+            password=password,
+            tls_ca=_text(self.tls_ca),
+            tls_certificate=_text(self.tls_certificate),
+            tls_key=_text(self.tls_key),
+        )
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None

@@ -1,0 +1,134 @@
+"""What the demo shows in the terminal: pure functions from the API's answers to rich's tables."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hub.demo.scenario import Step
+
+MAX_SHOWN = 14
+MAX_DETAIL = 100
+WIDE = 120
+"""Columns of a terminal that has room for everything."""
+_COLOURS = {
+    "online": "green",
+    "suspect": "yellow",
+    "offline": "red",
+    "pending": "yellow",
+    "assigned": "cyan",
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "red",
+    "timed_out": "red",
+    "cancelled": "magenta",
+    "expired": "magenta",
+    "unknown": "red",
+}
+
+
+def workers_table(workers: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
+    """Return the sites with their workers."""
+    columns = ("site", "worker", "state", "capabilities", *(("running", "queued", "journal") if wide else ("running",)))
+    table = _table("Sites and workers", *columns)
+    for worker in workers:
+        reason = f" ({worker['reason']})" if worker["reason"] else ""
+        capabilities = ", ".join(name for name, value in worker["capabilities"].items() if value) or "-"
+        rows = worker["journal"]["rows"]
+        load = (str(len(worker["running"])), str(worker["queued"]), "-" if rows is None else f"{rows} rows")
+        table.add_row(
+            worker["site"],
+            worker["id"],
+            _state(worker["state"], reason),
+            capabilities,
+            *(load if wide else load[:1]),
+        )
+    return table
+
+
+def tasks_table(tasks: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
+    """Return the newest tasks and what became of them; what a narrow terminal has no room for is left out."""
+    columns = ("task", *(("kind", "via") if wide else ()), "site", "worker", "state", "result, or why not")
+    table = _table("Tasks, newest first", *columns)
+    for task in tasks[:MAX_SHOWN]:
+        via = "http" if task["via"] == "http" else f"mqtt, {task['via']} topic"
+        table.add_row(
+            str(task["id"])[:24],
+            *((task["kind"], via) if wide else ()),
+            task["site"] or "any",
+            task["worker"] or "-",
+            _state(task["state"]),
+            detail(task),
+        )
+    return table
+
+
+def detail(task: Mapping[str, Any]) -> str:
+    """Return the most telling thing about a task, in one line."""
+    said = task["reason"] or task["error"]
+    result = task["result"]
+    if said is None and isinstance(result, dict) and "output" in result:
+        said = result["output"]
+    text = said if said is not None else "" if result is None else to_json(result).decode()
+    text = " ".join(str(text).split())
+    return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
+
+
+def footer(hub_url: str, publish: Sequence[str], notes: Sequence[str]) -> Panel:
+    """Return where to go from here, with a line to paste."""
+    text = Text()
+    for note in notes:
+        text.append(f"{note}\n", "yellow")
+    text.append("Hub       ", "bold").append(f"{hub_url}/api/tasks\n", "cyan")
+    text.append("Try this  ", "bold").append(shlex.join(publish), "cyan")
+    text.append("\nEnd       ", "bold").append("Ctrl-C")
+    return Panel(text, border_style="dim")
+
+
+def screen(
+    workers: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    rejections: int,
+    below: Panel,
+    *,
+    wide: bool,
+) -> Group:
+    """Return the whole picture."""
+    refused = Text(f"{rejections} refused input(s): see /api/rejections", "dim")
+    return Group(workers_table(workers, wide=wide), tasks_table(tasks, wide=wide), refused, below)
+
+
+def summary(steps: Sequence[Step], ended: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return each step with what it should have come to and what it came to."""
+    table = _table("What was asked, and what came of it", "", "task", "shows", "ended as", "in detail")
+    for step in steps:
+        task = ended.get(step.id)
+        state = task["state"] if task else "never seen"
+        mark = Text("✓", "green") if state == step.expected else Text("✗", "red bold")
+        told = _state(state) if state == step.expected else Text(f"{state}, not {step.expected}", "red bold")
+        table.add_row(mark, step.id, step.shows, told, detail(task) if task else "")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Return a table whose last column takes what the others leave."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, expand=True, pad_edge=False)
+    *names, rest = columns
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    table.add_column(rest, overflow="ellipsis", no_wrap=True, ratio=1)
+    return table
+
+
+def _state(state: str, more: str = "") -> Text:
+    return Text(state + more, _COLOURS.get(state, "white"))
