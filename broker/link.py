@@ -26,7 +26,7 @@ from broker.log import get_logger
 from broker.problems import Problem, shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from paho.mqtt.client import Client as PahoClient
 
@@ -38,7 +38,8 @@ RECEIVE_MAXIMUM = 200
 STABLE_AFTER_SECONDS = 5.0
 """A connection that lived this long ends a row of failures."""
 
-_MQTT_TOPIC_LIMIT = 65535
+_UNSPECIFIED = 128
+"""The reason code that paho gives a connection that ended without one (MQTT 5 §2.4)."""
 
 log = get_logger(__name__)
 
@@ -131,12 +132,15 @@ class Connection:
         *,
         retain: bool = False,
         expiry_seconds: int | None = None,
+        reply_topic: str | None = None,
         correlation: bytes | None = None,
     ) -> None:
         """Publish at QoS 1 and return when the broker has acknowledged, which does not mean that it has stored."""
         properties = Properties(PacketTypes.PUBLISH)
         if expiry_seconds is not None:
             properties.MessageExpiryInterval = expiry_seconds
+        if reply_topic is not None:
+            properties.ResponseTopic = reply_topic
         if correlation is not None:
             properties.CorrelationData = correlation
         try:
@@ -223,20 +227,23 @@ class Link:
         """
         failures = 0
         while True:
-            connected_at: float | None = None
+            began = asyncio.get_running_loop().time()
             try:
-                async with self.connect(will() if will else None) as connection:
-                    connected_at = asyncio.get_running_loop().time()
-                    await serve(connection)
-                    return
+                await _apart(self._once(serve, will() if will else None))
             except* LinkDown as group:
                 down = _first(group)
-            lived = asyncio.get_running_loop().time() - connected_at if connected_at is not None else 0.0
+            else:
+                return
+            lived = asyncio.get_running_loop().time() - began
             failures = 1 if lived >= STABLE_AFTER_SECONDS else failures + 1
             wait = delay_seconds(failures, random.random())  # noqa: S311  jitter is no secret
             if on_down:
                 on_down(down, wait)
             await asyncio.sleep(wait)
+
+    async def _once(self, serve: Callable[[Connection], Awaitable[None]], will: Will | None) -> None:
+        async with self.connect(will) as connection:
+            await serve(connection)
 
     @asynccontextmanager
     async def connect(self, will: Will | None = None) -> AsyncIterator[Connection]:
@@ -316,7 +323,27 @@ def _is_failure(code: object) -> bool:
 def _reason(error: BaseException) -> str:
     """Say why a connection failed or ended; aiomqtt keeps the broker's own word in the cause."""
     cause = error.__cause__
+    if isinstance(cause, aiomqtt.MqttCodeError) and cause.rc == _UNSPECIFIED:
+        return "the connection was closed"
     return str(cause) if cause is not None and str(cause) else str(error) or type(error).__name__
+
+
+async def _apart(work: Coroutine[None, None, None]) -> None:
+    """Await `work` in a task of its own, so that a cancellation of ours is never lost in it.
+
+    Before Python 3.13 a TaskGroup that is cancelled in the very moment in which one of its tasks fails raises the
+    failure alone and forgets that it was cancelled: a link inside another's group would connect again for ever.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception():
+            log.debug("the link went down while it was closed", reason=str(task.exception()))
+        raise
+    task.result()
 
 
 def _first(group: BaseExceptionGroup[LinkDown]) -> LinkDown:

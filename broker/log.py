@@ -6,18 +6,29 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Literal, cast
 
-import structlog
+# structlog loads rich where it is installed, for tracebacks that we do not show: 4 MB that an idle agent would carry.
+_RICH = "rich"
+_hidden = _RICH not in sys.modules
+if _hidden:
+    sys.modules[_RICH] = cast("ModuleType", None)  # how Python marks a module as not to be found
+try:
+    import structlog
+finally:
+    if _hidden:
+        del sys.modules[_RICH]
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from types import ModuleType
+
+    from structlog.typing import FilteringBoundLogger, Processor
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+def get_logger(name: str) -> FilteringBoundLogger:
     """Return the logger of one module."""
-    return cast("structlog.stdlib.BoundLogger", structlog.get_logger(name))
+    return cast("FilteringBoundLogger", structlog.get_logger(name))
 
 
 def configure(*, level: LogLevel = "info", style: LogFormat = "text") -> None:
@@ -34,13 +45,9 @@ def configure(*, level: LogLevel = "info", style: LogFormat = "text") -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, sort_keys=False)
     )
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        wrapper_class=structlog.make_filtering_bound_logger(level),  # what is not logged costs nothing
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -7,6 +7,7 @@ by the sender's clock. `encode` and each model's `model_validate_json` are the w
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -86,12 +88,28 @@ class Outcome(StrEnum):
 # -- a task ----------------------------------------------------------------------------------------------------------
 
 
+def _number_tag(value: object) -> str:
+    return "<int>" if isinstance(value, int) and not isinstance(value, bool) else "<float>"
+
+
+def _scalar(value: object) -> object:
+    if not isinstance(value, Scalar):
+        msg = "true, false, a number or a text"
+        raise ValueError(msg)  # noqa: TRY004  pydantic makes an error of it that names the field
+    return value
+
+
+# Tags and a validator, where a plain union would do: its errors would name each of its members as if it were a field.
+Number = Annotated[Annotated[int, Tag("<int>")] | Annotated[float, Tag("<float>")], Discriminator(_number_tag)]
+Option = Annotated[Scalar, BeforeValidator(_scalar)]
+
+
 class Bound(Message):
     """What a capability must be, where equality does not say it. All that is given must hold."""
 
-    min: int | float | None = None
-    max: int | float | None = None
-    in_: tuple[Scalar, ...] | None = Field(default=None, alias="in", min_length=1)
+    min: Number | None = None
+    max: Number | None = None
+    in_: tuple[Option, ...] | None = Field(default=None, alias="in", min_length=1)
 
 
 class Retry(Message):
@@ -131,6 +149,9 @@ class TaskSpec(Message):
     idempotent: bool = True
     target: Literal["one", "all"] = "one"
     labels: dict[Key, LabelValue] = {}
+
+
+_SPEC_FIELDS = set(TaskSpec.model_fields)
 
 
 class TaskRequest(TaskSpec):
@@ -481,8 +502,15 @@ def encode(message: BaseModel | list[Assignment] | list[TaskRequest]) -> bytes:
 
 
 def digest(spec: TaskSpec, *scope: str | None) -> str:
-    """Return a fingerprint of what is to be done (and where), to tell a repeated task from a clashing one."""
-    body = spec.model_dump_json(by_alias=True, include=set(TaskSpec.model_fields))
+    """Return a fingerprint of what is to be done (and where), to tell a repeated task from a clashing one.
+
+    The order of an object's keys has no meaning in JSON, so it makes no other task.
+    """
+    body = json.dumps(
+        spec.model_dump(by_alias=True, include=_SPEC_FIELDS, exclude_defaults=True),
+        sort_keys=True,
+        separators=(",", ":"),
+    )
     return hashlib.blake2b("\0".join((body, *(part or "" for part in scope))).encode(), digest_size=16).hexdigest()
 
 

@@ -110,5 +110,12 @@ def _expected(kind: str, context: dict[str, Any], message: str) -> str:
     if kind in _EXPECTED:
         return _EXPECTED[kind]
     if kind in _EXPECTED_WITH_CONTEXT:
-        return _EXPECTED_WITH_CONTEXT[kind].format(**context)
+        words = _EXPECTED_WITH_CONTEXT[kind].format_map({name: _plain(one) for name, one in context.items()})
+        is_whole = any(isinstance(context.get(bound), int) for bound in ("gt", "ge", "lt", "le"))
+        return words.replace("a number", "a whole number") if is_whole else words
     return message.removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def _plain(bound: object) -> object:
+    """Write a bound as people do: 0, not 0.0."""
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound

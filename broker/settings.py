@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from structlog.typing import FilteringBoundLogger
+
 EXIT_SETTINGS = 2
 """The exit code of a program with a wrong setting."""
 
@@ -87,6 +89,14 @@ def fail(*lines: str) -> NoReturn:
 def describe(settings: ProgramSettings) -> dict[str, str]:
     """Return every setting as text, secrets masked, in the order of the documentation."""
     return {name: _text(getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def log_settings(settings: ProgramSettings, logger: FilteringBoundLogger, **derived: str) -> None:
+    """Log every setting on a line of its own, and what is `derived` from them; warn of variables that are none."""
+    for name, value in {**describe(settings), **derived}.items():
+        logger.info("setting", **{name: value})
+    for warning in unknown_variables(type(settings)):
+        logger.warning("unknown_setting", reason=warning)
 
 
 def unknown_variables(kind: type[ProgramSettings], environment: Mapping[str, str] = os.environ) -> list[str]:

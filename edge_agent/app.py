@@ -120,6 +120,8 @@ class App:
         finally:
             await self.database.close()
             self.offline.close()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
         log.info("stopped", worker=self.name.worker)
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from broker import __version__, log
 from broker.errors import InvalidInput
-from broker.settings import describe, fail, load_or_exit, unknown_variables
+from broker.settings import fail, load_or_exit, log_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,6 @@ def run_agent(*, config: Path | None = None, agents: Sequence[Agent] = ()) -> No
 
     settings = load_or_exit(WorkerSettings, config)
     log.configure(level=settings.log_level, style=settings.log_format)
-    for warning in unknown_variables(WorkerSettings):
-        logger.warning("unknown_setting", reason=warning)
 
     from edge_agent.app import App  # noqa: PLC0415
     from edge_agent.errors import PluginError, StorageError  # noqa: PLC0415
@@ -58,7 +56,5 @@ def run_agent(*, config: Path | None = None, agents: Sequence[Agent] = ()) -> No
         fail(f"WORKER_OFFLINE_DIR is '{error.path}': {error.reason}")
     except (PluginError, InvalidInput) as error:
         fail(str(error))
-    shown = {**describe(settings), "id": app.name.worker, "database": str(settings.database)}
-    for name, value in shown.items():
-        logger.info("%s=%s", name, value)
+    log_settings(settings, logger, id=app.name.worker, database=str(settings.database))
     asyncio.run(app.run())

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_GROUP = 256
 """Pieces of work in one transaction, so that the first of them does not wait for ever."""
 
+SCHEMA_VERSION = 1
+"""How many steps `edge_agent.schema` has."""
+
 BUSY_TIMEOUT_SECONDS = 5.0
 MAX_WAL_BYTES = 4 * 1024 * 1024
 
@@ -172,11 +175,15 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    from sqlite_utils import Database as Tools  # noqa: PLC0415  10 MB, and needed at a start alone
+    """Bring the schema up to date. `user_version` says that it is, so that most starts load no tools for it."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
+        return
+    from sqlite_utils import Database as Tools  # noqa: PLC0415  3 MB
 
     from edge_agent.schema import migrations  # noqa: PLC0415
 
     migrations.apply(Tools(connection))
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _do(connection: sqlite3.Connection, piece: _Piece) -> None:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.messages import JournalDepth, JournalPosition, encode
-from edge_agent.schema import STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -161,7 +160,7 @@ class Journal:
 
 
 def _read_state(transaction: Transaction) -> _State:
-    (stream,) = transaction.execute("SELECT value FROM about WHERE name = ?", (STREAM,)).fetchone()
+    (stream,) = transaction.execute("SELECT value FROM about WHERE name = 'stream'").fetchone()
     rows, size, oldest, _ = transaction.execute(_SIZE).fetchone()
     first = transaction.execute("SELECT at FROM journal ORDER BY seq LIMIT 1").fetchone()
     (newest,) = transaction.execute(_NEWEST).fetchone()

@@ -21,8 +21,9 @@ def load(modules: Iterable[str]) -> list[Agent]:
         sys.path.insert(0, here)  # as `python -m` would: a site's module often lies beside its settings
     agents: list[Agent] = []
     for name in modules:
-        found = _agents_of(name)
-        agents += [agent for agent in found if agent not in agents]
+        for agent in _agents_of(name):
+            if agent not in agents:
+                agents.append(agent)
     return agents
 
 

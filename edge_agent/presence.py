@@ -51,7 +51,8 @@ class Presence:
         self._journal = journal
         self._runner = runner
         self._disk = disk
-        self._boot = new_id()
+        self.boot = new_id()
+        self.began_at = now_ms()
         self._process = psutil.Process()
         self._today = 0
         self._written_before_today = 0
@@ -62,7 +63,7 @@ class Presence:
         profile = self.profile
         return Birth(
             session=session,
-            boot=self._boot,
+            boot=self.boot,
             at=now_ms(),
             version=__version__,
             capabilities=dict(profile.capabilities),
@@ -73,6 +74,10 @@ class Presence:
             journal=self._journal.position,
             held=_refs(self._runner.held),
         )
+
+    def is_of_another(self, birth: Birth) -> bool:
+        """Tell whether `birth` is of another agent of the same name, and not of an earlier run of this one."""
+        return birth.boot != self.boot and birth.at >= self.began_at
 
     def heartbeat(self, session: str) -> HeartbeatMessage:
         """Return how the worker fares now."""

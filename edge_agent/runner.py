@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from broker.log import get_logger
 from broker.messages import Outcome, TaskDeclined, TaskStarted
 from edge_agent import inbox
 from edge_agent.context import TaskContext
-from edge_agent.errors import StorageClosed, StorageError, TaskFailed
+from edge_agent.errors import StorageClosed, StorageError
+from edge_agent.execution import Execution
 from edge_agent.rules import endings
 from edge_agent.rules.admission import STOPPING, Take
 from edge_agent.rules.attempts import Ending, Held, Ref
@@ -33,29 +34,12 @@ DIED = "the worker died while it ran"
 log = get_logger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Running:
-    """An attempt in a slot.
-
-    Attributes:
-        scope: Ends the execution when its time is over, or at once by `stop`.
-        ending: How it ends if it is stopped.
-
-    """
+    """An attempt in a slot."""
 
     held: Held
-    context: TaskContext
-    scope: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
-    ending: Ending | None = None
-    entered: bool = False
-
-    def stop(self, ending: Ending) -> None:
-        """End the execution, as `ending`; the first word counts."""
-        if self.ending is None:
-            self.ending = ending
-            self.context.cancel()
-            if self.entered:
-                self.scope.reschedule(asyncio.get_running_loop().time())
+    execution: Execution
 
 
 class Runner:
@@ -145,7 +129,7 @@ class Runner:
         ending = Ending(Outcome.CANCELLED, error=reason or "cancelled")
         running = self._running.get(ref)
         if running is not None:
-            running.stop(ending)
+            running.execution.stop(ending)
         held = self._waiting.remove(ref)
         if held is not None and self._group is not None:
             self._group.create_task(self._commit_end(held, ending), name=f"end-{ref.task}")
@@ -182,7 +166,7 @@ class Runner:
     def interrupt(self) -> None:
         """End what still runs."""
         for running in list(self._running.values()):
-            running.stop(Ending(Outcome.INTERRUPTED, error="the worker was stopped while it ran"))
+            running.execution.stop(Ending(Outcome.INTERRUPTED, error="the worker was stopped while it ran"))
 
     def _write_declines(self, transaction: Transaction, attempts: list[Held]) -> None:
         inbox.release(transaction, [one.ref for one in attempts])
@@ -203,11 +187,19 @@ class Runner:
 
     def _fill_slots(self) -> None:
         while self._group and not self._closed.is_set() and self._waiting and len(self._running) < self.slots:
-            held = self._waiting.pop()
-            context = TaskContext(*held.ref, report=self._journal.post, clock=now_ms)
-            self._running[held.ref] = running = _Running(held, context)
-            self._idle.clear()
-            self._group.create_task(self._attend(running), name=f"task-{held.ref.task}")
+            self._begin(self._group, self._waiting.pop())
+
+    def _begin(self, group: asyncio.TaskGroup, held: Held) -> None:
+        executor = self._executors.get(held.spec.kind)
+        if executor is None:  # it was taken by an earlier run, which had another plugin
+            ending = endings.failure(f"{held.spec.kind} does not run here any more")
+            group.create_task(self._commit_end(held, ending), name=f"end-{held.ref.task}")
+            return
+        context = TaskContext(*held.ref, report=self._journal.post, clock=now_ms)
+        execution = Execution(executor, context, timeout_seconds=held.spec.timeout_seconds)
+        self._running[held.ref] = running = _Running(held, execution)
+        self._idle.clear()
+        group.create_task(self._attend(running), name=f"task-{held.ref.task}")
 
     async def _attend(self, running: _Running) -> None:
         held = running.held
@@ -231,37 +223,17 @@ class Runner:
             self._database.post(begun)
         elif not await self._stored(begun):
             return endings.failure("its beginning could not be stored")
-        return await self._execute(running)
+        return await running.execution.run(held.spec.params)
 
     def _write_begun(self, transaction: Transaction, held: Held, at: int) -> None:
         inbox.mark_running(transaction, [held.ref])
         self._journal.append(transaction, [TaskStarted(at=at, task=held.ref.task, attempt=held.ref.attempt)])
 
-    async def _execute(self, running: _Running) -> Ending:
-        spec = running.held.spec
-        if running.ending:
-            return running.ending
-        running.scope = asyncio.timeout(spec.timeout_seconds)
-        try:
-            async with running.scope:
-                running.entered = True
-                result = await self._executors[spec.kind].run(spec.params, running.context)
-        except TaskFailed as failed:
-            return endings.failure(failed.error, failed.result)
-        except (Exception, SystemExit) as error:  # a handler may raise anything, and harms only its task
-            if running.scope.expired():
-                return running.ending or Ending(Outcome.TIMED_OUT, error=f"not done within {spec.timeout_seconds:g} s")
-            log.warning("task_failed", task=running.held.ref.task, kind=spec.kind, exc_info=True)
-            return endings.failure(endings.raised(error))
-        finally:
-            running.entered = False
-            running.context.cancel()
-        return endings.success(result)
-
     async def _commit_end(self, held: Held, ending: Ending) -> None:
         self._ending.add(held.ref)
         self._idle.clear()
         await self._stored(partial(self.write_ends, ends=[(held, ending)]))
+        log.debug("task_ended", task=held.ref.task, attempt=held.ref.attempt, outcome=ending.outcome.value)
         self._ending.discard(held.ref)
         if self._latest.get(held.ref.task) == held.ref:
             del self._latest[held.ref.task]

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 migrations = Migrations("edge_agent")
 
-STREAM = "stream"
-
 _JOURNAL = """
 CREATE TABLE journal (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT: a number is never used again
@@ -65,4 +63,4 @@ def journal_and_inbox(database: Database) -> None:
     for statement in (_JOURNAL, _INBOX, _ENDED, _REPLIES, "CREATE INDEX ended_at ON ended (at)"):
         database.execute(statement)
     database.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-    database.execute("INSERT INTO about VALUES (?, ?)", (STREAM, new_id()))
+    database.execute("INSERT INTO about VALUES (?, ?)", ("stream", new_id()))

@@ -20,6 +20,7 @@ from broker.log import get_logger
 from broker.messages import (
     CONTROL,
     STATUS,
+    Birth,
     Cancel,
     Credit,
     Farewell,
@@ -51,9 +52,6 @@ if TYPE_CHECKING:
 
 HEARTBEAT_EXPIRES_AFTER = 3
 """Intervals after which the broker forgets a retained heartbeat."""
-
-TAKEN_OVER = "taken over"
-"""What MQTT 5 calls it when another client connects with the same id (§3.14.2.1, reason code 0x8E)."""
 
 log = get_logger(__name__)
 
@@ -145,7 +143,7 @@ class Session:
         build = self._topics.build
         await connection.subscribe(build(self._control), build(HubStatus()), build(self._status), build(self._tasks))
         await self._say_hello(connection)  # before the intake: a hub knows a worker before it takes a task
-        log.info("online", broker_url=self._main.url, session=self._session)
+        log.info("connected", broker_url=self._main.url, session=self._session)
         try:
             async with asyncio.TaskGroup() as group:
                 work = [
@@ -166,15 +164,8 @@ class Session:
             self._uplink.on_hub_away()
 
     def _on_down(self, down: LinkDown, wait_seconds: float) -> None:
-        if TAKEN_OVER in down.reason.lower():
-            log.error(
-                "worker_id_in_use",
-                worker=self._status.worker,
-                reason="another client connected with this worker's id: give each worker its own WORKER_ID",
-                next_try_seconds=round(wait_seconds, 1),
-            )
-        else:
-            log.warning("broker_link_down", reason=down.reason, url=down.url, next_try_seconds=round(wait_seconds, 1))
+        wait = round(wait_seconds, 1)
+        log.warning("broker_link_down", reason=down.reason, url=down.url, next_try_seconds=wait)
 
     # -- hello and heartbeat ---------------------------------------------------------------------------------------
 
@@ -213,21 +204,26 @@ class Session:
             return
         self._intake_closed.clear()
         try:
-            await self._intake_link.run(self._serve_intake, on_down=self._on_down)
+            await self._intake_link.run(self._serve_intake, on_down=self._on_intake_down)
         finally:
             self._intake_closed.set()
+
+    def _on_intake_down(self, down: LinkDown, wait_seconds: float) -> None:
+        self._online.clear()
+        self._on_down(down, wait_seconds)
 
     async def _serve_intake(self, connection: Connection) -> None:
         pattern = self._topics.intake(self._site_tasks.site)
         await connection.subscribe(pattern)
         self._online.set()
+        log.info("online", site=self._site_tasks.site, worker=self._status.worker)
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(self._read_site_tasks(connection, group), name="read-site-tasks")
             await self._no_more_tasks.wait()
             # Between UNSUBACK and here nothing more is handed to us; what was comes to its commit.
             await connection.unsubscribe(pattern)
-            while connection.waiting():
-                await asyncio.sleep(0)  # noqa: ASYNC110  the reader has them within a turn of the loop
+            while connection.waiting():  # noqa: ASYNC110  the reader has them within a turn of the loop
+                await asyncio.sleep(0)
             reader.cancel()
 
     async def _read_site_tasks(self, connection: Connection, group: asyncio.TaskGroup) -> None:
@@ -314,16 +310,23 @@ class Session:
         self._greet.set()
 
     def _on_own_status(self, incoming: Incoming) -> None:
-        if incoming.retained:
-            return  # what stood there before our birth
         try:
             status = STATUS.validate_json(incoming.payload)
         except ValidationError as error:
-            _complain(incoming, error)
+            log.warning("status_not_understood", problem=str(explain(error, root="message")[0]))
         else:
             if status.session == self._session:
                 return
-            log.info("status_healed", state=status.state, session=status.session)
+            if isinstance(status, Birth) and self._presence.is_of_another(status):
+                # Mosquitto 2.0 does not say that a session was taken over; the other's birth does.
+                log.error(
+                    "worker_id_in_use",
+                    worker=self._status.worker,
+                    reason="another agent runs with this worker's id: give each its own WORKER_ID",
+                )
+        if incoming.retained:
+            return  # it stood there before our birth
+        log.info("status_healed", was=incoming.payload[:200])
         self._handshake = handshake.on_overwritten(self._handshake, asyncio.get_running_loop().time())
         self._greet.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -82,6 +83,14 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def _scalar(value: object) -> object:
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    if not is_number and not isinstance(value, str):
+        msg = "true, false, a number or a text"
+        raise ValueError(msg)
+    return value
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Module = Annotated[str, StringConstraints(pattern=MODULE_PATTERN)]
 Seconds = Annotated[float, Field(ge=0.05, le=MAX_INTERVAL_SECONDS)]
@@ -106,7 +115,7 @@ class WorkerSettings(ProgramSettings):
     poll_interval_seconds: Seconds = Field(default=5.0, description="How often an unreachable hub is tried.")
     heartbeat_interval_seconds: Seconds = Field(default=30.0, description="How often the load is told.")
     offline_dir: Path = Field(default=Path("./offline"), description="Where tasks and results are kept.")
-    capabilities: dict[Key, Scalar] = Field(
+    capabilities: dict[Key, Annotated[Scalar, BeforeValidator(_scalar)]] = Field(
         default={}, description='What this worker has, as JSON: {"docker": true, "memory_mb": 512}.'
     )
     slots: int = Field(default=4, ge=1, le=1024, description="How many tasks run at one time.")

@@ -17,7 +17,7 @@ from broker.errors import SettingsError
 from broker.link import Link
 from broker.log import get_logger
 from broker.problems import Problem, shown
-from broker.settings import describe, unknown_variables
+from broker.settings import log_settings
 from broker.topics import Topics
 from hub.api.app import make_app
 from hub.api.context import Context
@@ -26,7 +26,6 @@ from hub.feed import Feed, Waiters
 from hub.fleet import Fleet
 from hub.inbound import Inbound
 from hub.replies import Replies
-from hub.settings import HubSettings
 from hub.store.engine import open_engine
 from hub.store.ledger import Ledger
 from hub.store.tasks import unended
@@ -36,6 +35,8 @@ from hub.wire import SESSION_EXPIRY_SECONDS, Handlers, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from hub.settings import HubSettings
 
 STOP_SECONDS = 2
 """How long requests that are under way may take when the hub stops."""
@@ -152,10 +153,7 @@ def serve(settings: HubSettings) -> None:
         SettingsError: If a setting turns out to be wrong where it is used: the database, the port.
 
     """
-    for warning in unknown_variables(HubSettings):
-        log.warning(warning)
-    for name, value in describe(settings).items():
-        log.info("setting", **{name: value})
+    log_settings(settings, log)
     listener = listen(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, listener))

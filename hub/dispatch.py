@@ -118,8 +118,10 @@ class Dispatcher:
             return self._why_offered(offer)
         if self._waiting.is_delayed(task.id):
             return f"{task.reason}; it waits for its next try"
-        why = placement.explain(shape_of(task), self._fleet.places())
-        return f"{task.reason}; {why}" if task.reason and task.id in self._declined else why
+        able = self._candidates(shape_of(task))
+        if able and all(self._is_excluded(task.id, place) for place in able):
+            return f"{task.reason}; no other online worker can run it"
+        return placement.explain(shape_of(task), self._fleet.places())
 
     # -- what it does ----------------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class Inbound:
         source = Source(address.site, address.worker, self._fleet.kinds())
         done = await self._ledger.commit(partial(apply_batch, source=source, batch=batch, now=now_ms()))
         incoming.ack()
+        log.debug("committed", worker=address.worker, stream=batch.stream, through=done.through)
         self._wire.send(
             Control(address.site, address.worker), encode(Receipt(stream=batch.stream, through=done.through))
         )

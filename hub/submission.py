@@ -77,6 +77,8 @@ class Submissions:
         changes = await self._ledger.commit(sighting.write)
         incoming.ack()
         self._feed.publish(changes)
+        if changes:
+            log.debug("adopted", tasks=[change.after.id for change in changes])
         for refusal in sighting.rejections:
             self._answer(refusal, sighting.reply)
 

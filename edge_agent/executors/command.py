@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from typing import TYPE_CHECKING, Annotated
+import tempfile
+from asyncio.subprocess import DEVNULL, STDOUT
+from typing import IO, TYPE_CHECKING, Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -21,7 +22,7 @@ from edge_agent.rules.policy import is_allowed
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
 
@@ -34,7 +35,9 @@ OUTPUT_BYTES = 64 * 1024
 TERM_GRACE_SECONDS = 2.0
 """How long a group may take to end after SIGTERM; then it is killed."""
 
-READ_BYTES = 64 * 1024
+LAST_OUTPUT_SECONDS = 1.0
+"""How long the output is read on after the group was ended."""
+
 OWN_VARIABLES = "WORKER_"
 _NO_NUL = r"^[^\x00]*$"
 
@@ -70,65 +73,87 @@ class Command(BuiltIn[CommandParams]):
 
     async def execute(self, params: CommandParams, context: TaskContext) -> JsonValue:  # noqa: ARG002
         """Run it to its end and return `{exit_code, output, truncated}`."""
-        process = await asyncio.create_subprocess_exec(
-            *params.argv,
-            cwd=params.cwd,
-            env=_environment(os.environ, params.env),
-            stdin=PIPE if params.stdin is not None else DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            start_new_session=True,
-        )
         tail = _Tail(OUTPUT_BYTES)
+        process, pipe = await _start(params, tail)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_feed(process, params.stdin))
-                group.create_task(_collect(process, tail))
-                exit_code = await process.wait()
-                _signal(process, signal.SIGKILL)  # what it left behind would keep the output open, and outlive the task
+            exit_code = await process.wait()
+            _signal(process, signal.SIGKILL)  # what it left behind holds the output open, and would outlive the task
+            with contextlib.suppress(TimeoutError):  # unless it has left the group as well
+                await asyncio.wait_for(tail.ended.wait(), LAST_OUTPUT_SECONDS)
         finally:
             await asyncio.shield(_end(process, self._grace_seconds))
+            pipe.close()
         result: JsonValue = {"exit_code": exit_code, "output": tail.text(), "truncated": tail.truncated}
         if exit_code != 0:
             raise TaskFailed(_why(exit_code), result)
         return result
 
 
-class _Tail:
+class _Tail(asyncio.Protocol):
     """The last bytes of a stream, in bounded memory."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept = bytearray()
         self.truncated = False
+        self.ended = asyncio.Event()
 
-    def add(self, chunk: bytes) -> None:
-        self._kept += chunk
+    def data_received(self, data: bytes) -> None:
+        self._kept += data
         if len(self._kept) > self._limit:
             del self._kept[: len(self._kept) - self._limit]
             self.truncated = True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  the end is the end
+        self.ended.set()
 
     def text(self) -> str:
         return self._kept.decode("utf-8", "replace")
 
 
+async def _start(params: CommandParams, tail: _Tail) -> tuple[Process, asyncio.ReadTransport]:
+    """Start the command with its output going to `tail`.
+
+    The pipe is ours and not asyncio's, whose `Process.wait` waits for the end of its pipes too (Python 3.11): a command
+    that left somebody behind would never end.
+    """
+    reading, writing = os.pipe()
+    source = os.fdopen(reading, "rb", buffering=0)
+    try:
+        with _stdin(params.stdin) as stdin:
+            process = await asyncio.create_subprocess_exec(
+                *params.argv,
+                cwd=params.cwd,
+                env=_environment(os.environ, params.env),
+                stdin=stdin,
+                stdout=writing,
+                stderr=STDOUT,
+                start_new_session=True,
+            )
+    except BaseException:
+        source.close()
+        raise
+    finally:
+        os.close(writing)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: tail, source)
+    return process, transport
+
+
+@contextlib.contextmanager
+def _stdin(text: str | None) -> Iterator[IO[bytes] | int]:
+    """Give what a command reads: a file, so that nobody has to feed it."""
+    if text is None:
+        yield DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        file.seek(0)
+        yield file
+
+
 def _environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Return the agent's environment without its settings, which hold secrets, and with what the task gives."""
     return {name: value for name, value in own.items() if not name.startswith(OWN_VARIABLES)} | dict(given)
-
-
-async def _feed(process: Process, text: str | None) -> None:
-    if process.stdin is None or text is None:
-        return
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read what it is given
-        process.stdin.write(text.encode())
-        await process.stdin.drain()
-    process.stdin.close()
-
-
-async def _collect(process: Process, tail: _Tail) -> None:
-    while process.stdout and (chunk := await process.stdout.read(READ_BYTES)):
-        tail.add(chunk)
 
 
 async def _end(process: Process, grace_seconds: float) -> None:

@@ -47,6 +47,7 @@ class Handler:
         self.requires = dict(requires or {})
         self._function = function
         self._model = _params_of(kind, function)
+        self._names = {field: info.alias or field for field, info in self._model.model_fields.items()}
 
     def problems(self, params: Mapping[str, JsonValue]) -> list[Problem]:
         """Return what the signature says is wrong."""
@@ -63,13 +64,13 @@ class Handler:
     async def run(self, params: Mapping[str, JsonValue], context: TaskContext) -> Any:  # noqa: ANN401  what the handler returns
         """Call the function with its validated arguments."""
         read = self._read(params)
-        arguments = {field.alias: getattr(read, name) for name, field in self._model.model_fields.items()}
+        arguments = {name: getattr(read, field) for field, name in self._names.items()}
         if inspect.iscoroutinefunction(self._function):
             return await self._function(context, **arguments)
         return await _in_thread(lambda: self._function(context, **arguments), self.kind)
 
     def _read(self, params: Mapping[str, JsonValue]) -> Params:
-        # By way of JSON, where pydantic's strict mode takes a text for a date, a path or an enum, but none for a number.
+        # By way of JSON, where pydantic's strict mode takes a text for a date or an enum, but none for a number.
         return self._model.model_validate_json(to_json(params))
 
 

@@ -27,6 +27,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.kinds: dict[str, Executor] = {}
+        self._names: set[str] = set()
 
     @classmethod
     def of(
@@ -56,8 +57,9 @@ class Registry:
         """Offer a handler under its name, unless the worker lacks what it requires."""
         if handler.kind in BUILT_IN_KINDS:
             raise PluginError(f"{handler.kind} is a built-in kind: give the handler another name")
-        if handler.kind in self.kinds:
+        if handler.kind in self._names:
             raise PluginError(f"{handler.kind} is the name of two handlers: give one of them another name")
+        self._names.add(handler.kind)
         lacking = unmet(handler.requires, capabilities)
         if lacking:
             log.warning("handler_not_offered", kind=handler.kind, reason="; ".join(lacking))

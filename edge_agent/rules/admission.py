@@ -130,7 +130,11 @@ def examine(message: Message, host: Host, new_id: Callable[[], str]) -> list[Ver
         problem = Problem("response topic", shown(message.wrong_reply), "a topic under replies/")
         return [_rejection(message, Refused((problem,), excerpt(message.payload)))]
     read = read_worker_tasks if message.via is Via.WORKER else read_site_tasks
-    return [_judge(one, message, host, new_id) for one in read(message.payload)]
+    is_array = message.payload.lstrip()[:1] == b"["
+    return [
+        _judge(one, message, host, new_id, number if is_array else None)
+        for number, one in enumerate(read(message.payload))
+    ]
 
 
 def assigned(assignments: Iterable[Assignment], host: Host, at: int) -> list[Verdict]:
@@ -150,7 +154,13 @@ def recall(verdicts: Sequence[Verdict], known: Mapping[str, Known], message: Mes
     return recalled
 
 
-def _judge(one: Assignment | TaskRequest | Refused, message: Message, host: Host, new_id: Callable[[], str]) -> Verdict:
+def _judge(
+    one: Assignment | TaskRequest | Refused,
+    message: Message,
+    host: Host,
+    new_id: Callable[[], str],
+    position: int | None,
+) -> Verdict:
     if isinstance(one, Refused):
         return _rejection(message, one)
     if isinstance(one, Assignment):
@@ -159,7 +169,7 @@ def _judge(one: Assignment | TaskRequest | Refused, message: Message, host: Host
     kind = host.kinds.get(spec.kind)
     problems = kind.problems(spec.params) if kind else []
     if problems:
-        return _rejection(message, Refused(tuple(problems), excerpt(message.payload), one.id))
+        return _rejection(message, Refused(_within(problems, position), excerpt(message.payload), one.id))
     held = Held(
         ref=Ref(one.id or new_id(), FIRST_ATTEMPT),
         spec=spec,
@@ -213,6 +223,12 @@ def _recall(take: Take, memory: Mapping[str, Known], message: Message | None) ->
     problem = Problem("id", shown(ref.task), "an id that no other task has")
     refused = Refused((problem,), excerpt(message.payload), ref.task)
     return _rejection(message, refused, reason=f"clashing id: {problem}")
+
+
+def _within(problems: Iterable[Problem], position: int | None) -> tuple[Problem, ...]:
+    """Name the element of the array that the problems are in."""
+    prefix = "" if position is None else f"[{position}]."
+    return tuple(Problem(f"{prefix}{one.field}", one.value, one.expected) for one in problems)
 
 
 def _declined(held: Held, reason: str) -> Decline:

@@ -82,7 +82,8 @@ def timeline(task: Task, attempts: list[Attempt]) -> list[dict[str, object]]:
         events.extend((at, {"event": name, **who}) for name, at in steps if at is not None)
     if task.finished_ms is not None and not any(attempt.finished_ms == task.finished_ms for attempt in attempts):
         events.append((task.finished_ms, {"event": task.state.value}))
-    return [{"at": rfc3339(at), **event} for at, event in sorted(events, key=lambda one: one[0])]
+    created, *rest = events  # first, whatever a worker's clock says
+    return [{"at": rfc3339(at), **event} for at, event in (created, *sorted(rest, key=lambda one: one[0]))]
 
 
 def worker_shape(worker: Worker) -> dict[str, object]:

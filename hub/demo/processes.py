@@ -57,7 +57,8 @@ class DemoProcesses:
     def publish_command(self, site: str, payload: str) -> list[str]:
         """Return the `mosquitto_pub` command that injects `payload` at `site`."""
         topic = Topics().build(SiteTasks(site))
-        return ["mosquitto_pub", "-p", str(self.broker.port), "-q", "1", "-t", topic, "-m", payload]
+        port = [] if self.broker.port == WANTED_BROKER_PORT else ["-p", str(self.broker.port)]
+        return ["mosquitto_pub", *port, "-q", "1", "-t", topic, "-m", payload]
 
     def inject(self, site: str, payload: str) -> None:
         """Run `mosquitto_pub`, as a person would. Raises `BrokerStartError` where there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -28,9 +29,10 @@ READY_SECONDS = 20.0
 SCENARIO_SECONDS = 30.0
 REFRESH_SECONDS = 0.25
 PICTURE_WIDTH = 132
+PICTURE_HEIGHT = 40
 EXIT_FAILED = 1
 
-PASTE = '{"id":"mine-1","kind":"command","params":{"argv":["echo","hello"]}}'
+PASTE = '{"kind":"noop"}'
 
 
 class DemoFailed(Exception):
@@ -45,7 +47,7 @@ def run(*, once: bool, picture: Path | None = None) -> int:
         picture: Where to write what the screen shows at the end, as SVG.
 
     """
-    console = Console(record=picture is not None, width=PICTURE_WIDTH if picture else None)
+    console = Console(record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT) if picture else Console()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with DemoProcesses() as processes:
@@ -131,7 +133,9 @@ class _Demo:
         refused = self._items("/api/rejections")
         if picture:
             self._console.print(self._picture())
-            self._console.save_svg(str(picture), title="edge-hub demo")
+            svg = self._console.export_svg(title="edge-hub demo", clear=False)
+            # Without the fonts that rich has fetched from elsewhere: any monospace will do.
+            picture.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
         self._console.print(screen.summary(STEPS, tasks))
         self._say(
             f"refused, as it should be: {refused[0]['reason']}" if refused else "the misspelt task was not refused"
@@ -150,9 +154,10 @@ class _Demo:
         return screen.screen(
             self._items("/api/workers"),
             self._items("/api/tasks"),
-            len(self._items("/api/rejections")),
+            self._items("/api/rejections"),
             below,
-            wide=self._console.width >= screen.WIDE,
+            width=self._console.width,
+            height=self._console.height,
         )
 
     def _items(self, path: str) -> list[dict[str, Any]]:

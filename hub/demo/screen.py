@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.console import RenderableType
+
     from hub.demo.scenario import Step
 
-MAX_SHOWN = 14
+MIN_TASKS = 3
+FRAME_LINES = 11
+"""What the screen needs beside its rows: titles, heads, rules, and the line of what was refused."""
 MAX_DETAIL = 100
 WIDE = 120
 """Columns of a terminal that has room for everything."""
@@ -60,7 +63,7 @@ def tasks_table(tasks: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
     """Return the newest tasks and what became of them; what a narrow terminal has no room for is left out."""
     columns = ("task", *(("kind", "via") if wide else ()), "site", "worker", "state", "result, or why not")
     table = _table("Tasks, newest first", *columns)
-    for task in tasks[:MAX_SHOWN]:
+    for task in tasks:
         via = "http" if task["via"] == "http" else f"mqtt, {task['via']} topic"
         table.add_row(
             str(task["id"])[:24],
@@ -84,28 +87,34 @@ def detail(task: Mapping[str, Any]) -> str:
     return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
 
 
-def footer(hub_url: str, publish: Sequence[str], notes: Sequence[str]) -> Panel:
-    """Return where to go from here, with a line to paste."""
+def footer(hub_url: str, publish: Sequence[str], notes: Sequence[str]) -> Text:
+    """Return where to go from here, with a line to paste: so it stands free, and is short enough for 80 columns."""
     text = Text()
     for note in notes:
         text.append(f"{note}\n", "yellow")
-    text.append("Hub       ", "bold").append(f"{hub_url}/api/tasks\n", "cyan")
-    text.append("Try this  ", "bold").append(shlex.join(publish), "cyan")
-    text.append("\nEnd       ", "bold").append("Ctrl-C")
-    return Panel(text, border_style="dim")
+    text.append("The hub is at ").append(f"{hub_url}/api/tasks", "cyan").append(
+        "; Ctrl-C ends the demo. Give it more to do:\n"
+    )
+    return text.append(shlex.join(publish), "cyan")
 
 
 def screen(
     workers: Sequence[Mapping[str, Any]],
     tasks: Sequence[Mapping[str, Any]],
-    rejections: int,
-    below: Panel,
+    rejections: Sequence[Mapping[str, Any]],
+    below: Text,
     *,
-    wide: bool,
+    width: int,
+    height: int,
 ) -> Group:
-    """Return the whole picture."""
-    refused = Text(f"{rejections} refused input(s): see /api/rejections", "dim")
-    return Group(workers_table(workers, wide=wide), tasks_table(tasks, wide=wide), refused, below)
+    """Return the whole picture, with as many tasks as there is room for."""
+    wide = width >= WIDE
+    room = max(MIN_TASKS, height - len(workers) - FRAME_LINES - len(below.plain.splitlines()))
+    parts: list[RenderableType] = [workers_table(workers, wide=wide), tasks_table(tasks[:room], wide=wide)]
+    if rejections:
+        newest = f"{len(rejections)} refused, the last one because {rejections[0]['reason']}"
+        parts.append(Text(newest, "dim", overflow="ellipsis", no_wrap=True))
+    return Group(*parts, below)
 
 
 def summary(steps: Sequence[Step], ended: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -75,11 +75,10 @@ _TASK_END = {
     Outcome.EXPIRED: TaskState.EXPIRED,
 }
 _WORTH_ANOTHER_TRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
-_ATTEMPT_ENDED = frozenset(AttemptState) - {
-    AttemptState.ASSIGNED,
-    AttemptState.ACCEPTED,
-    AttemptState.RUNNING,
-}
+_LIVE = frozenset({AttemptState.ASSIGNED, AttemptState.ACCEPTED, AttemptState.RUNNING})
+_REACHED_AN_END = frozenset(AttemptState(outcome.value) for outcome in Outcome)
+_OVER = _REACHED_AN_END | {AttemptState.DECLINED, AttemptState.REFUSED}
+"""Of a lost attempt we do not know that it is over: its worker may come back with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,43 +226,36 @@ def is_refused(case: Case, event: TaskEvent, worker: str) -> bool:
 def on_accepted(case: Case, event: TaskAccepted, worker: str) -> Verdict:
     """`worker` says that it holds an attempt."""
     attempt = _find(case, event, worker)
-    if attempt.state is AttemptState.ASSIGNED:
-        attempt = replace(attempt, state=AttemptState.ACCEPTED)
-    attempt = replace(attempt, accepted_ms=event.at)
-    if not _may_hold(case.task, event, worker):
-        return _supersede(
-            case,
-            attempt,
-            "the task has ended" if case.task.state in ENDED else "another worker holds the task",
-        )
-    task = replace(
-        case.task,
-        state=TaskState.RUNNING,
-        worker=worker,
-        attempt=event.attempt,
-        reason=None,
-        not_before_ms=None,
-        offered_to=None,
-    )
-    return _with(Case(task, case.attempts), attempt), ()
+    if attempt.state in _OVER:
+        return case, (_drop(case, attempt, "the attempt has ended"),)
+    state = attempt.state if attempt.state in _LIVE - {AttemptState.ASSIGNED} else AttemptState.ACCEPTED
+    return _hold(case, replace(attempt, state=state, accepted_ms=event.at), event)
 
 
 def on_started(case: Case, event: TaskStarted, worker: str) -> Verdict:
-    """`worker` says that an attempt runs."""
-    attempt = replace(_find(case, event, worker), state=AttemptState.RUNNING, started_ms=event.at)
-    task = replace(case.task, started_ms=event.at) if _is_current(case.task, event, worker) else case.task
-    return _with(Case(task, case.attempts), attempt), ()
+    """`worker` says that an attempt runs, so it holds it as well."""
+    attempt = _find(case, event, worker)
+    if attempt.state in _OVER:
+        return case, ()
+    held, drops = _hold(case, replace(attempt, state=AttemptState.RUNNING, started_ms=event.at), event)
+    task = replace(held.task, started_ms=event.at) if _is_current(held.task, event, worker) else held.task
+    return Case(task, held.attempts), drops
 
 
 def on_progress(case: Case, event: TaskProgress, worker: str) -> Verdict:
     """`worker` says how far an attempt is."""
-    attempt = replace(_find(case, event, worker), progress=event.fraction, progress_message=event.message)
-    return _with(case, attempt), ()
+    attempt = _find(case, event, worker)
+    if attempt.state in _OVER:
+        return case, ()
+    return _with(case, replace(attempt, progress=event.fraction, progress_message=event.message)), ()
 
 
 def on_declined(case: Case, event: TaskDeclined, worker: str) -> Verdict:
     """`worker` cannot run an attempt: the task is placed elsewhere."""
-    attempt = replace(_find(case, event, worker), state=AttemptState.DECLINED, finished_ms=event.at, error=event.reason)
+    attempt = _find(case, event, worker)
+    if attempt.state in _OVER:
+        return case, ()
+    attempt = replace(attempt, state=AttemptState.DECLINED, finished_ms=event.at, error=event.reason)
     task = case.task
     if _may_hold(task, event, worker):
         task = replace(_pending(task, f"{worker} declined it: {event.reason}"), attempt=event.attempt)
@@ -272,22 +264,26 @@ def on_declined(case: Case, event: TaskDeclined, worker: str) -> Verdict:
 
 def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdict:
     """An attempt ended: so does the task, or it is tried again, or the end is kept beside a better one."""
+    attempt = _find(case, event, worker)
+    if attempt.state in _REACHED_AN_END:
+        return case, ()
     attempt = replace(
-        _find(case, event, worker),
+        attempt,
         state=AttemptState(event.outcome.value),
         finished_ms=event.at,
         result=event.result,
         error=event.error,
+        superseded=False,
     )
     case = _with(case, attempt)
     if case.task.state in ENDED:
-        return _settle_two_ends(case, attempt), ()
+        return _settle_ends(case, attempt), ()
     if _may_hold(case.task, event, worker):
         if _tries_again(case, event):
             return Case(_retry(case, event, now), case.attempts), ()
-        return _end(case, attempt), ()
+        return _settle_ends(case, attempt), ()
     if event.outcome is Outcome.SUCCEEDED:
-        return _end(case, attempt), _drops_of_others(case, attempt)
+        return _settle_ends(case, attempt), _drops_of_others(case, attempt)
     return _with(case, replace(attempt, superseded=True)), ()
 
 
@@ -342,9 +338,26 @@ def _may_hold(task: Task, event: TaskEvent, worker: str) -> bool:
     return event.attempt >= task.attempt
 
 
-def _supersede(case: Case, attempt: Attempt, why: str) -> Verdict:
-    drop = Drop(attempt.worker, case.task.id, attempt.number, why)
-    return _with(case, replace(attempt, superseded=True)), (drop,)
+def _hold(case: Case, attempt: Attempt, event: TaskEvent) -> Verdict:
+    """Put the task in the hands of `attempt`, or tell its worker that the task is not its own any more."""
+    task = case.task
+    if not _may_hold(task, event, attempt.worker):
+        why = "the task has ended" if task.state in ENDED else "another worker holds the task"
+        return _with(case, replace(attempt, superseded=True)), (_drop(case, attempt, why),)
+    task = replace(
+        task,
+        state=TaskState.RUNNING,
+        worker=attempt.worker,
+        attempt=attempt.number,
+        reason=None,
+        not_before_ms=None,
+        offered_to=None,
+    )
+    return _with(Case(task, case.attempts), replace(attempt, superseded=False)), ()
+
+
+def _drop(case: Case, attempt: Attempt, why: str) -> Drop:
+    return Drop(attempt.worker, case.task.id, attempt.number, why)
 
 
 def _tries_again(case: Case, event: TaskFinished) -> bool:
@@ -354,8 +367,7 @@ def _tries_again(case: Case, event: TaskFinished) -> bool:
 
 def _tries(case: Case) -> int:
     """Count the attempts that ended by themselves; one that was lost or declined is not held against the task."""
-    uncounted = (AttemptState.DECLINED, AttemptState.LOST, AttemptState.REFUSED)
-    return sum(attempt.state in _ATTEMPT_ENDED and attempt.state not in uncounted for attempt in case.attempts.values())
+    return sum(attempt.state in _REACHED_AN_END for attempt in case.attempts.values())
 
 
 def _retry(case: Case, event: TaskFinished, now: int) -> Task:
@@ -391,21 +403,45 @@ def _end(case: Case, attempt: Attempt) -> Case:
     return Case(task, case.attempts)
 
 
-def _settle_two_ends(case: Case, newcomer: Attempt) -> Case:
+def _settle_ends(case: Case, newcomer: Attempt) -> Case:
+    """Let the best end count, whatever the order in which they were told, and keep the others as superseded.
+
+    An end that led to another try is none of the task's, and does not compete.
+    """
+    counted = _counted_end(case, newcomer)
     ends = [
-        one for one in case.attempts.values() if one.finished_ms is not None and one.state is not AttemptState.DECLINED
+        one
+        for one in case.attempts.values()
+        if one is newcomer or one is counted or (one.superseded and one.state in _REACHED_AN_END)
     ]
     best = better_end(ends)
     marked = {(one.number, one.worker): replace(one, superseded=one is not best) for one in ends}
     settled = Case(case.task, {**case.attempts, **marked})
-    return _end(settled, best) if best is newcomer else settled
+    return settled if best is counted else _end(settled, best)
+
+
+def _counted_end(case: Case, newcomer: Attempt) -> Attempt | None:
+    """Return the attempt whose end is the task's now; None where the task has none, or the hub ended it."""
+    task = case.task
+    if task.state not in ENDED:
+        return None
+    like_it = [
+        one
+        for one in case.attempts.values()
+        if one is not newcomer
+        and not one.superseded
+        and one.state in _REACHED_AN_END
+        and (one.worker, one.finished_ms, _TASK_END[Outcome(one.state.value)])
+        == (task.worker, task.finished_ms, task.state)
+    ]
+    return max(like_it, key=lambda one: one.number, default=None)
 
 
 def _drops_of_others(case: Case, winner: Attempt) -> tuple[Drop, ...]:
     return tuple(
-        Drop(other.worker, case.task.id, other.number, f"{winner.worker} has done it")
+        _drop(case, other, f"{winner.worker} has done it")
         for other in case.attempts.values()
-        if other is not winner and other.state not in _ATTEMPT_ENDED
+        if other is not winner and other.state in _LIVE
     )
 
 

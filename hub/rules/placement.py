@@ -158,6 +158,14 @@ class Backlog:
         del self._shapes[task]
         return task
 
+    def set_aside(self, shape: Shape) -> _Entry:
+        """Take the first entry of a lane, for `put_back`: its task still waits."""
+        return heapq.heappop(self._lanes[shape])
+
+    def put_back(self, shape: Shape, entry: _Entry) -> None:
+        """Undo `set_aside`."""
+        heapq.heappush(self._lanes[shape], entry)
+
 
 def place(
     backlog: Backlog,
@@ -170,7 +178,8 @@ def place(
     """Take up to `limit` tasks out of the backlog, each with the worker that it goes to.
 
     The worker with the most free room is taken, ties by least recently used. `in_flight` and `last_used` of the places
-    are moved along. A lane whose first task fits nowhere now is left as it is.
+    are moved along. A lane whose first task finds no room is left as it is; a task that is excluded wherever there is
+    room is passed over, so that it does not hold up those behind it.
 
     Args:
         backlog: What waits.
@@ -183,19 +192,26 @@ def place(
     heads = [(entry, number, shape) for number, (entry, shape) in enumerate(backlog.heads())]
     heapq.heapify(heads)
     placed: list[Placed] = []
+    passed_over: list[tuple[Shape, _Entry]] = []
     while heads and len(placed) < limit:
         entry, number, shape = heapq.heappop(heads)
         task = entry[-1]
-        chosen = _roomiest(place for place in candidates(shape) if not excluded(task, place))
-        if chosen is None:
+        able = candidates(shape)
+        chosen = _roomiest(place for place in able if not excluded(task, place))
+        if chosen is not None:
+            backlog.pop(shape)
+            chosen.in_flight += 1
+            chosen.last_used = turn + len(placed)
+            placed.append(Placed(task, chosen.worker))
+        elif _roomiest(able):
+            passed_over.append((shape, backlog.set_aside(shape)))
+        else:
             continue
-        backlog.pop(shape)
-        chosen.in_flight += 1
-        chosen.last_used = turn + len(placed)
-        placed.append(Placed(task, chosen.worker))
         following = backlog.head(shape)
         if following:
             heapq.heappush(heads, (following, number, shape))
+    for shape, aside in passed_over:
+        backlog.put_back(shape, aside)
     return placed
 
 

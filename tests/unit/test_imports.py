@@ -124,9 +124,7 @@ def strings(tree: ast.Module) -> Iterator[str]:
     for node in nodes:  # an f-string comes before its pieces
         if isinstance(node, ast.JoinedStr):
             seen |= {id(piece) for piece in node.values}
-            yield "".join(
-                str(piece.value) if isinstance(piece, ast.Constant) else "{}" for piece in node.values
-            )
+            yield "".join(str(piece.value) if isinstance(piece, ast.Constant) else "{}" for piece in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in seen:
             yield node.value
 

@@ -1,0 +1,74 @@
+"""One run of an executor: its time limit, how it is stopped, and what its end is called."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from broker.log import get_logger
+from broker.messages import Outcome
+from edge_agent.errors import TaskFailed
+from edge_agent.rules import endings
+from edge_agent.rules.attempts import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from edge_agent.context import TaskContext
+    from edge_agent.executors import Executor
+
+log = get_logger(__name__)
+
+
+class Execution:
+    """Runs an executor once, and never raises what the executor does.
+
+    Args:
+        executor: Does the work.
+        context: What it has at hand.
+        timeout_seconds: How long it may take.
+
+    """
+
+    def __init__(self, executor: Executor, context: TaskContext, *, timeout_seconds: float | None = None) -> None:
+        self._executor = executor
+        self._context = context
+        self._timeout_seconds = timeout_seconds
+        self._scope: asyncio.Timeout | None = None
+        self._stopped: Ending | None = None
+
+    def stop(self, ending: Ending) -> None:
+        """End it, as `ending`. The first word counts; after the end it says nothing."""
+        if self._stopped is None:
+            self._stopped = ending
+            self._context.cancel()
+            if self._scope is not None:
+                self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def run(self, params: Mapping[str, JsonValue]) -> Ending:
+        """Run it to its end."""
+        if self._stopped is not None:
+            return self._stopped
+        scope = asyncio.timeout(self._timeout_seconds)
+        try:
+            async with scope:
+                self._scope = scope
+                result = await self._executor.run(params, self._context)
+        except TaskFailed as failed:
+            return endings.failure(failed.error, failed.result)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may raise anything, and harms only its task
+            return self._cut_short() if scope.expired() else self._failed(error)
+        finally:
+            self._scope = None
+            self._context.cancel()  # what it left behind in a thread can see that it is over
+        return endings.success(result)
+
+    def _cut_short(self) -> Ending:
+        late = Ending(Outcome.TIMED_OUT, error=f"not done within {self._timeout_seconds or 0:g} s")
+        return self._stopped or late
+
+    def _failed(self, error: BaseException) -> Ending:
+        log.warning("task_failed", task=self._context.task_id, kind=self._executor.kind, exc_info=error)
+        return endings.failure(endings.raised(error))

@@ -1,0 +1,107 @@
+"""One connection to a real mosquitto: acknowledged by hand, and made again for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker.errors import LinkDown
+from broker.link import Connection, Link, Will
+from broker.local import PrivateBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def broker() -> Iterator[PrivateBroker]:
+    with PrivateBroker(persistent=True) as started:
+        yield started
+
+
+async def test_a_message_that_was_not_acknowledged_comes_again(broker: PrivateBroker) -> None:
+    link = Link(url=broker.url, client_id="keeps", session_expiry_seconds=60)
+    async with link.connect() as first:
+        await first.subscribe("a")
+        await first.publish("a", b"1")
+        await anext(first.messages())
+
+    async with asyncio.timeout(5), link.connect() as second:
+        again = await anext(second.messages())
+        assert again.payload == b"1"
+        again.ack()
+        await second.subscribe("b")
+        await second.publish("b", b"2")
+        assert (await anext(second.messages())).payload == b"2"
+
+
+async def test_a_will_is_published_for_a_connection_that_dies_and_not_for_one_that_ends(broker: PrivateBroker) -> None:
+    async with Link(url=broker.url, client_id="watcher").connect() as watcher:
+        await watcher.subscribe("will/#")
+        link = Link(url=broker.url, client_id="mortal")
+        async with link.connect(Will(topic="will/ends", payload=b"no")):
+            pass
+        async with link.connect(Will(topic="will/dies", payload=b"yes")), asyncio.timeout(5):
+            async with Link(url=broker.url, client_id="mortal").connect():  # takes it over
+                died = await anext(watcher.messages())
+    assert (died.topic, died.payload) == ("will/dies", b"yes")
+
+
+async def test_a_link_connects_again_and_tells_how_it_went_down(broker: PrivateBroker) -> None:
+    downs: list[LinkDown] = []
+    connections = 0
+
+    async def serve(connection: Connection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            broker.kill()
+            async for _ in connection.messages():
+                pass
+
+    link = Link(url=broker.url, client_id="again")
+    async with asyncio.timeout(10):
+        await link.run(serve, on_down=lambda down, _: (downs.append(down), downs[1:] or broker.start())[0])
+    assert connections == 2
+    assert all(down.url == broker.url and down.reason for down in downs)
+
+
+async def test_a_link_that_is_cancelled_while_it_fails_stays_cancelled(broker: PrivateBroker) -> None:
+    connected, break_down = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        await break_down.wait()
+        raise LinkDown(broker.url, "at the same time")
+
+    async def serve(_: Connection) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            connected.set()
+            await asyncio.Event().wait()
+
+    running = asyncio.create_task(Link(url=broker.url, client_id="cancelled").run(serve))
+    async with asyncio.timeout(5):
+        await connected.wait()
+        break_down.set()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+async def test_a_broker_that_is_not_there_is_told_with_its_address() -> None:
+    with pytest.raises(LinkDown, match=r"no link to mqtt://127\.0\.0\.1:1: .*refused"):
+        async with Link(url="mqtt://127.0.0.1:1", client_id="nobody").connect():
+            pass
+
+
+async def test_an_exchange_does_not_wait_for_nagle(broker: PrivateBroker) -> None:
+    async with Link(url=broker.url, client_id="quick").connect() as connection:
+        await connection.subscribe("quick")
+        began = asyncio.get_running_loop().time()
+        for _ in range(25):
+            await connection.publish("quick", b"x")
+            (await anext(connection.messages())).ack()
+        elapsed = asyncio.get_running_loop().time() - began
+    assert elapsed < 0.5, "25 exchanges at 40 ms each would take a second"

@@ -1,0 +1,207 @@
+"""The two connections: birth, will and farewell, hello and sync, receipts, and what is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker.clock import new_id
+from broker.errors import LinkDown
+from broker.link import Link
+from broker.messages import Cancel, Farewell, Outcome, TaskRef
+from broker.topics import Control, Status, WorkerTasks
+from edge_agent.rules import flow, handshake
+
+if TYPE_CHECKING:
+    from edge_agent.app import App
+    from tests.integration.edge_agent.stage import Stage
+
+pytestmark = pytest.mark.anyio
+
+
+async def grown_to(app: App, newest: int) -> None:
+    while app.journal.newest < newest:
+        app.journal.grown.clear()
+        await app.journal.grown.wait()
+
+
+async def test_the_birth_says_what_the_worker_is_and_a_stop_says_stopped(stage: Stage) -> None:
+    async with stage.agent(capabilities={"docker": True}, slots=2) as app:
+        await stage.hub.until(lambda: stage.hub.heartbeats(app.name.worker))
+    birth = stage.hub.births(app.name.worker)[0]
+    assert (birth.capabilities, birth.slots, birth.kinds) == ({"docker": True}, 2, ("noop", "sleep"))
+    await stage.hub.until(lambda: len(stage.hub.statuses(app.name.worker)) == 2)
+    assert stage.hub.statuses(app.name.worker)[1] == {"state": "stopped", "session": birth.session}
+    heartbeat = stage.hub.heartbeats(app.name.worker)[0]
+    assert heartbeat.session == birth.session
+    assert heartbeat.memory_bytes > 0
+
+
+async def test_a_late_will_of_an_old_session_is_healed(stage: Stage) -> None:
+    async with stage.agent() as app:
+        worker = app.name.worker
+        await stage.hub.until(lambda: stage.hub.births(worker))
+        will = Farewell(state="offline", session="an-old-session")
+        await stage.hub.publish(Status(stage.site, worker), will, retain=True)
+        await stage.hub.until(lambda: len(stage.hub.births(worker)) == 2)
+        assert stage.hub.births(worker)[0].session == stage.hub.births(worker)[1].session
+
+
+async def test_nothing_is_sent_before_a_sync_and_nothing_goes_before_its_receipt(stage: Stage) -> None:
+    stage.hub.receipts = False
+    async with stage.agent() as app:
+        worker = app.name.worker
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        await grown_to(app, 3)
+        await stage.hub.come_online()
+        await stage.hub.until(lambda: len(stage.hub.births(worker)) == 2)  # hello to the new hub
+        assert stage.hub.batches(worker) == []
+        await stage.hub.sync(worker)
+        await stage.hub.ended("t")
+        assert app.journal.depth.rows == 3
+        await stage.hub.receipt(worker, 2)
+        await stage.hub.receipt(worker, 3)
+        await app.database.commit(lambda _: None)
+        while app.journal.depth.rows:
+            await app.database.commit(lambda _: None)
+        assert app.journal.position.oldest == 4
+
+
+async def test_a_batch_without_a_receipt_is_sent_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "RECEIPT_TIMEOUT_SECONDS", 0.1)
+    stage.hub.receipts = False
+    async with stage.synced() as app:
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        await stage.hub.until(lambda: sum(event.type == "task.finished" for event in stage.hub.events()) > 2)
+        batches = stage.hub.batches(app.name.worker)
+        by_number = {batch.first: batch.events[0] for batch in batches}
+        assert all(by_number[batch.first] == batch.events[0] for batch in batches)
+        assert app.journal.depth.rows == 3
+        stage.hub.receipts = True
+        await asyncio.wait_for(flushed(app), 10)
+
+
+async def flushed(app: App) -> None:
+    while app.journal.depth.rows:
+        await app.database.commit(lambda _: None)
+
+
+async def test_hello_is_repeated_until_the_hub_answers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshake, "HELLO_SECONDS", 0.05)
+    async with stage.agent() as app:
+        await stage.hub.come_online()
+        await stage.hub.until(lambda: len(stage.hub.births(app.name.worker)) >= 4)
+        await stage.hub.sync(app.name.worker)
+
+
+async def test_a_new_hub_is_told_hello_and_gets_what_the_old_one_did_not_commit(stage: Stage) -> None:
+    stage.hub.receipts = False
+    async with stage.synced() as app:
+        worker = app.name.worker
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        await stage.hub.ended("t")
+        births = len(stage.hub.births(worker))
+        await stage.hub.go_offline()
+        await stage.hub.come_online()
+        await stage.hub.until(lambda: len(stage.hub.births(worker)) > births)
+        stage.hub.seen.clear()
+        stage.hub.receipts = True
+        birth = app.journal.position
+        await stage.hub.come_online()
+        assert birth.oldest == 1
+
+
+async def test_what_the_sync_drops_is_stopped_and_what_it_sends_is_taken(stage: Stage) -> None:
+    async with stage.agent() as app:
+        await stage.hub.inject({"id": "long", "kind": "sleep", "params": {"seconds": 600}})
+        await grown_to(app, 2)
+        await stage.hub.come_online()
+        await stage.hub.until(lambda: stage.hub.births(app.name.worker)[-1].held)
+        assert stage.hub.births(app.name.worker)[-1].held == (TaskRef(task="long", attempt=1),)
+        await stage.hub.sync(
+            app.name.worker,
+            drop=(TaskRef(task="long", attempt=1),),
+            send=({"id": "sent", "kind": "noop", "attempt": 4},),
+        )
+        assert (await stage.hub.ended("long")).outcome is Outcome.CANCELLED
+        assert (await stage.hub.ended("sent")).attempt == 4
+
+
+async def test_a_cancel_stops_what_runs_and_what_waits(stage: Stage) -> None:
+    async with stage.synced(slots=1) as app:
+        sleep = {"kind": "sleep", "params": {"seconds": 600}}
+        await stage.hub.inject([{"id": "runs", **sleep}, {"id": "waits", **sleep}])
+        await stage.hub.until(lambda: len(stage.hub.accepted()) == 2)
+        for task in ("waits", "runs"):
+            cancel = Cancel(task=task, attempt=1, reason="not wanted")
+            await stage.hub.publish(Control(stage.site, app.name.worker), cancel)
+            end = await stage.hub.ended(task)
+            assert (end.outcome, end.error) == (Outcome.CANCELLED, "not wanted")
+
+
+async def test_what_is_unacknowledged_comes_again(stage: Stage) -> None:
+    """A connection of the worker dies with a task that it has not committed: the broker sends it again."""
+    settings = stage.settings()
+    link = Link(
+        url=stage.broker_url, client_id=settings.id or "", session_expiry_seconds=settings.session_expiry_seconds
+    )
+    topic = stage.hub.topics.build(WorkerTasks(stage.site, settings.id or ""))
+    async with link.connect() as connection:
+        await connection.subscribe(topic)
+        await stage.hub.inject_to(settings.id or "", {"id": "t", "kind": "noop", "attempt": 1})
+        async for incoming in connection.messages():
+            assert b'"t"' in incoming.payload
+            break
+    async with stage.synced():
+        assert (await stage.hub.ended("t")).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_second_agent_with_the_same_id_is_told_clearly(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with stage.agent() as app, stage.agent(offline_dir=stage.directory / "other"):
+        await stage.hub.until(lambda: len(stage.hub.births(app.name.worker)) > 2)
+    assert "worker_id_in_use" in capsys.readouterr().out
+
+
+async def test_a_stop_hands_back_what_waits_and_interrupts_what_takes_too_long(stage: Stage) -> None:
+    async with stage.synced(slots=1) as app:
+        sleep = {"kind": "sleep", "params": {"seconds": 600}}
+        await stage.hub.inject([{"id": "runs", **sleep}, {"id": "waits", **sleep}])
+        await stage.hub.until(lambda: len(stage.hub.accepted()) == 2)
+    await stage.hub.until(lambda: stage.hub.statuses(app.name.worker)[-1]["state"] == "stopped")
+    assert stage.hub.finished()["runs"].outcome is Outcome.INTERRUPTED
+    assert stage.hub.declined()["waits"].injected is not None
+
+
+async def test_what_waits_without_a_hub_runs_at_the_next_start(stage: Stage) -> None:
+    async with stage.agent(slots=1) as app:
+        sleep = {"kind": "sleep", "params": {"seconds": 600}}
+        await stage.hub.inject([{"id": "runs", **sleep}, {"id": "waits", "kind": "noop"}])
+        await grown_to(app, 3)
+    async with stage.synced(slots=1):
+        assert (await stage.hub.ended("waits")).outcome is Outcome.SUCCEEDED
+        assert stage.hub.finished()["runs"].outcome is Outcome.INTERRUPTED
+
+
+async def test_a_control_message_of_nonsense_harms_nothing(stage: Stage) -> None:
+    async with stage.synced() as app:
+        for payload in (b"{", b'{"type":"receipt"}', b'{"type":"nosuch"}', new_id().encode()):
+            await stage.hub.publish(Control(stage.site, app.name.worker), payload)
+        await stage.hub.publish(Status(stage.site, app.name.worker), b"\xff", retain=True)
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        await stage.hub.ended("t")
+
+
+async def test_the_intake_dies_with_its_connection_and_lives_again(stage: Stage) -> None:
+    async with stage.synced() as app:
+        link = Link(url=stage.broker_url, client_id=f"{app.name.worker}-intake")
+        async with link.connect() as other:
+            with pytest.raises(LinkDown):  # when the agent takes its place back
+                async for _ in other.messages():
+                    pass
+        await app.online.wait()
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        assert (await stage.hub.ended("t")).outcome is Outcome.SUCCEEDED

@@ -1,0 +1,47 @@
+"""When hello is said."""
+
+from __future__ import annotations
+
+from edge_agent.rules import handshake as rules
+from edge_agent.rules.handshake import HELLO_SECONDS, Handshake
+
+
+def test_a_hub_that_comes_hears_hello_at_once() -> None:
+    assert rules.on_hub_online(Handshake(), "h", was_there=False, now=5).hello_at == 5
+
+
+def test_a_hub_that_was_there_has_heard_our_birth_and_gets_time_to_answer() -> None:
+    state = rules.on_hub_online(Handshake(), "h", was_there=True, now=5)
+    assert state.hello_at == 5 + HELLO_SECONDS
+
+
+def test_an_answer_that_was_faster_than_the_hubs_status_counts() -> None:
+    state = rules.on_hub_online(rules.on_sync(Handshake()), "h", was_there=True, now=5)
+    assert (state.synced, state.hello_at) == (True, None)
+
+
+def test_another_hub_must_answer_for_itself() -> None:
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "old", was_there=True, now=0))
+    state = rules.on_hub_online(state, "new", was_there=False, now=9)
+    assert (state.synced, state.hello_at) == (False, 9)
+
+
+def test_hello_is_said_with_growing_patience_and_never_given_up() -> None:
+    state, said = rules.on_hub_online(Handshake(), "h", was_there=False, now=0), []
+    for _ in range(8):
+        assert state.hello_at is not None
+        said.append(state.hello_at)
+        state = rules.on_hello(state, state.hello_at)
+    waits = [later - earlier for earlier, later in zip(said, said[1:], strict=False)]
+    assert waits == [2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_late_will_of_an_old_hub_says_nothing_about_the_new_one() -> None:
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "new", was_there=True, now=0))
+    assert rules.on_hub_offline(state, "old") is state
+    assert not rules.on_hub_offline(state, "new").synced
+
+
+def test_without_a_hub_an_overwritten_birth_is_said_once() -> None:
+    state = rules.on_hello(rules.on_overwritten(Handshake(), now=3), now=3)
+    assert state.hello_at is None

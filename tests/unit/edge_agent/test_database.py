@@ -1,0 +1,131 @@
+"""Group commit on real files: who gets what, when it is on the disk, and what a failure takes with it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge_agent.database import Database
+from edge_agent.errors import StorageClosed, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from edge_agent.database import Transaction
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Database]:
+    database = Database(path / "journal.db")
+    database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def put(transaction: Transaction, name: str) -> str:
+    transaction.execute("INSERT INTO about VALUES (?, 'x')", (name,))
+    return name
+
+
+def names(path: Path) -> set[str]:
+    """Return what another process would see."""
+    connection = sqlite3.connect(path / "journal.db")
+    found = {name for (name,) in connection.execute("SELECT name FROM about WHERE value = 'x'")}
+    connection.close()
+    return found
+
+
+async def test_a_result_comes_after_the_commit(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        assert await database.commit(lambda transaction: put(transaction, "a")) == "a"
+        assert names(tmp_path) == {"a"}
+
+
+async def test_what_is_queued_is_committed_together(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        seen: list[set[str]] = []
+        gate = threading.Event()
+        blocked = database.submit(lambda _: gate.wait(5))
+        first = database.submit(lambda transaction: put(transaction, "a"))
+        second = database.submit(lambda transaction: (seen.append(names(tmp_path)), put(transaction, "b"))[1])
+        gate.set()
+        await asyncio.gather(blocked, first, second)
+        assert seen == [set()]  # the first was not committed alone
+
+
+async def test_one_that_fails_does_not_disturb_the_others(tmp_path: Path) -> None:
+    def fail(transaction: Transaction) -> None:
+        put(transaction, "half")
+        raise ValueError("no")
+
+    async with opened(tmp_path) as database:
+        told: list[str] = []
+        gate = threading.Event()
+        futures = [
+            database.submit(lambda _: gate.wait(5)),
+            database.submit(lambda transaction: put(transaction, "a")),
+            database.submit(
+                lambda transaction: (transaction.after_commit(lambda: told.append("failed")), fail(transaction))
+            ),
+            database.submit(
+                lambda transaction: (transaction.after_commit(lambda: told.append("b")), put(transaction, "b"))
+            ),
+        ]
+        gate.set()
+        results = await asyncio.gather(*futures, return_exceptions=True)
+    assert isinstance(results[2], ValueError)
+    assert names(tmp_path) == {"a", "b"}
+    assert told == ["b"]
+
+
+async def test_a_caller_that_is_cancelled_does_not_undo_its_work(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        task = asyncio.create_task(database.commit(lambda transaction: put(transaction, "a")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert names(tmp_path) == {"a"}
+
+
+async def test_closing_commits_what_was_submitted_and_takes_no_more(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        for number in range(600):
+            database.post(lambda transaction, name=f"n{number}": put(transaction, name))
+    assert len(names(tmp_path)) == 600
+    with pytest.raises(StorageClosed):
+        database.post(lambda transaction: put(transaction, "late"))
+
+
+async def test_a_commit_that_fails_fails_everybody_and_the_next_one_works(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        await database.commit(lambda transaction: transaction.execute("PRAGMA max_page_count = 30"))
+        with pytest.raises((StorageError, sqlite3.OperationalError)):
+            await database.commit(lambda transaction: put(transaction, "x" * 1_000_000))
+        await database.commit(lambda transaction: put(transaction, "small"))
+    assert names(tmp_path) == {"small"}
+
+
+async def test_idle_it_writes_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        await database.commit(lambda transaction: put(transaction, "a"))
+        before = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(tmp_path.iterdir())]
+        await database.commit(lambda transaction: transaction.execute("SELECT * FROM about").fetchall())
+        await database.commit(lambda transaction: transaction.execute("DELETE FROM ended WHERE at < 5"))
+        after = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(tmp_path.iterdir())]
+    assert before == after
+
+
+async def test_a_file_that_is_none_of_ours_is_told(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(StorageError, match="file is not a database"):
+        Database(tmp_path / "journal.db").open()

@@ -1,0 +1,98 @@
+"""Who answers for a task that passes by: the decision table of DESIGN §3."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.topics import SiteTasks, WorkerTasks
+from hub.rules.adoption import Adopt, Answer, Leave, Watch, Witness, waits_for, who_answers
+from hub.rules.presence import Presence, PresenceState
+
+NOW = 1_000_000
+EXPIRY = 60_000
+
+
+def witness(
+    worker: str = "w1", site: str = "site-a", state: PresenceState = PresenceState.ONLINE, *, gone_ms: int = 0
+) -> Witness:
+    return Witness(worker, site, Presence(state=state, since_ms=NOW - gone_ms, session=f"s-{worker}"), EXPIRY)
+
+
+NOBODY: list[Witness] = []
+ONLINE = [witness()]
+SUSPECT = [witness(state=PresenceState.SUSPECT)]
+OFFLINE = [witness(state=PresenceState.OFFLINE, gone_ms=EXPIRY)]
+GONE = [witness(state=PresenceState.OFFLINE, gone_ms=EXPIRY + 1)]
+ELSEWHERE = [witness(site="site-b")]
+SITE, WORKER = SiteTasks("site-a"), WorkerTasks("site-a", "w1")
+W1 = Watch({"w1": "s-w1"})
+
+
+@pytest.mark.parametrize(
+    ("address", "witnesses", "has_id", "away", "answer"),
+    [
+        # a site topic reaches whoever is connected now
+        (SITE, NOBODY, True, False, Adopt()),
+        (SITE, NOBODY, False, False, Adopt()),
+        (SITE, ONLINE, True, False, W1),
+        (SITE, ONLINE, False, False, Leave()),
+        (SITE, SUSPECT, True, False, W1),
+        (SITE, SUSPECT, False, False, Leave()),
+        (SITE, OFFLINE, True, False, Adopt()),
+        (SITE, OFFLINE, False, False, Adopt()),
+        (SITE, ELSEWHERE, True, False, Adopt()),
+        (SITE, ELSEWHERE, False, False, Adopt()),
+        # while the hub was away, anybody of the site may have been online
+        (SITE, NOBODY, True, True, Adopt()),
+        (SITE, NOBODY, False, True, Leave()),
+        (SITE, OFFLINE, True, True, W1),
+        (SITE, OFFLINE, False, True, Leave()),
+        (SITE, ELSEWHERE, True, True, Adopt()),
+        (SITE, ELSEWHERE, False, True, Leave()),
+        # a worker's own topic waits in its session, as long as the broker keeps that
+        (WORKER, NOBODY, True, False, Adopt()),
+        (WORKER, NOBODY, False, False, Adopt()),
+        (WORKER, ONLINE, True, False, W1),
+        (WORKER, ONLINE, False, False, Leave()),
+        (WORKER, OFFLINE, True, False, W1),
+        (WORKER, OFFLINE, False, False, Leave()),
+        (WORKER, GONE, True, False, Adopt()),
+        (WORKER, GONE, False, False, Adopt()),
+        (WORKER, [witness("w2")], True, False, Adopt()),
+        (WORKER, ELSEWHERE, True, False, Adopt()),
+    ],
+)
+def test_who_answers(
+    address: SiteTasks | WorkerTasks,
+    witnesses: list[Witness],
+    has_id: bool,  # noqa: FBT001
+    away: bool,  # noqa: FBT001
+    answer: Answer,
+) -> None:
+    assert who_answers(address, witnesses, has_id=has_id, away=away, now=NOW) == answer
+
+
+def test_every_worker_that_may_have_it_is_a_candidate() -> None:
+    fleet = [
+        witness("w1"),
+        witness("w2", state=PresenceState.SUSPECT),
+        witness("w3", state=PresenceState.OFFLINE),
+        witness("w4", "site-b"),
+    ]
+    assert who_answers(SITE, fleet, has_id=True, away=False, now=NOW) == Watch({"w1": "s-w1", "w2": "s-w2"})
+
+
+@pytest.mark.parametrize(
+    ("synced", "may_hold"),
+    [
+        ({}, ["w1", "w2"]),
+        ({"w1": "s1"}, ["w1", "w2"]),
+        ({"w1": "s1-later"}, ["w2"]),
+        ({"w1": "s1-later", "w2": "s2-later"}, []),
+        ({"w3": "s3"}, ["w1", "w2"]),
+    ],
+)
+def test_a_worker_may_hold_what_it_was_offered_until_a_new_session_has_synced(
+    synced: dict[str, str], may_hold: list[str]
+) -> None:
+    assert waits_for({"w1": "s1", "w2": "s2"}, synced) == may_hold

@@ -1,0 +1,121 @@
+"""Tasks with their attempts, written and read back as they were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings, strategies as st
+from sqlalchemy import event
+
+from broker.messages import TaskSpec
+from hub.rules.life import Attempt, AttemptState, Case, Task, TaskState, assign, new_task
+from hub.store import cases
+from tests.support.specs import JSON_VALUES, TEXTS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+IN_ONE_TRANSACTION = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+
+TIMES = st.none() | st.integers(0, 2**53)
+TASKS = st.builds(
+    Task,
+    id=st.uuids().map(str),
+    kind=st.just("noop"),
+    spec=st.just('{"kind":"noop"}'),
+    digest=TEXTS,
+    via=st.sampled_from(["http", "site", "worker"]),
+    site=st.none() | TEXTS,
+    pinned=st.none() | TEXTS,
+    priority=st.integers(-100, 100),
+    idempotent=st.booleans(),
+    max_attempts=st.integers(1, 100),
+    backoff_seconds=st.floats(0, 86400),
+    created_ms=st.integers(0, 2**53),
+    expires_ms=TIMES,
+    reply=st.none() | st.just('{"topic":"edge/v1/replies/me"}'),
+    state=st.sampled_from(TaskState),
+    reason=st.none() | TEXTS,
+    attempt=st.integers(0, 9),
+    worker=st.none() | TEXTS,
+    result=JSON_VALUES,
+    error=st.none() | TEXTS,
+    started_ms=TIMES,
+    finished_ms=TIMES,
+    not_before_ms=TIMES,
+    offered_to=st.none() | st.dictionaries(TEXTS, TEXTS, max_size=2),
+)
+ATTEMPTS = st.lists(
+    st.builds(
+        Attempt,
+        number=st.integers(1, 9),
+        worker=st.sampled_from(["w1", "w2"]),
+        state=st.sampled_from(AttemptState),
+        assigned_ms=TIMES,
+        accepted_ms=TIMES,
+        started_ms=TIMES,
+        finished_ms=TIMES,
+        result=JSON_VALUES,
+        error=st.none() | TEXTS,
+        progress=st.none() | st.floats(0, 1),
+        progress_message=st.none() | TEXTS,
+        superseded=st.booleans(),
+    ),
+    max_size=3,
+).map(lambda attempts: {(one.number, one.worker): one for one in attempts})
+CASES = st.builds(Case, TASKS, ATTEMPTS)
+
+
+def pending(task_id: str) -> Case:
+    return Case(new_task(TaskSpec(kind="noop"), task_id, via="http", site="site-a", pinned=None, now=1))
+
+
+@IN_ONE_TRANSACTION
+@given(CASES)
+def test_a_case_is_read_as_it_was_written(connection: Connection, case: Case) -> None:
+    changes = cases.save(connection, {}, {case.task.id: case})
+    assert cases.load(connection, [case.task.id]) == {case.task.id: case}
+    assert changes == [cases.Change(None, case.task)]
+
+
+@IN_ONE_TRANSACTION
+@given(CASES, CASES)
+def test_a_changed_case_is_read_as_it_was_written(connection: Connection, old: Case, other: Case) -> None:
+    cases.save(connection, {}, {old.task.id: old})
+    changing = ("state", "reason", "attempt", "worker", "result", "error")
+    times = ("started_ms", "finished_ms", "not_before_ms", "offered_to")
+    moved = replace(old.task, **{name: getattr(other.task, name) for name in (*changing, *times)})
+    new = Case(moved, {**old.attempts, **other.attempts})
+    changes = cases.save(connection, {old.task.id: old}, {old.task.id: new})
+    assert cases.load(connection, [old.task.id]) == {old.task.id: new}
+    assert changes == [cases.Change(old.task, moved)]
+
+
+def test_only_tasks_that_exist_are_loaded(connection: Connection) -> None:
+    cases.save(connection, {}, {"t1": pending("t1")})
+    assert set(cases.load(connection, ["t1", "t2"])) == {"t1"}
+    assert cases.load(connection, []) == {}
+
+
+def test_what_did_not_change_is_not_written(connection: Connection) -> None:
+    before = {name: assign(pending(name), "w1", 5) for name in ("t1", "t2")}
+    cases.save(connection, {}, before)
+    written: list[str] = []
+    event.listen(connection, "before_cursor_execute", lambda _c, _k, statement, *_: written.append(statement))
+    assert cases.save(connection, before, dict(before)) == []
+    assert written == []
+    attempt = replace(before["t1"].attempts[1, "w1"], progress=0.5)
+    after = {**before, "t1": Case(before["t1"].task, {(1, "w1"): attempt})}
+    assert cases.save(connection, before, after) == []
+    assert len(written) == 1
+    assert written[0].startswith("UPDATE attempts")
+
+
+def test_a_thousand_tasks_take_few_statements(connection: Connection) -> None:
+    many = {f"t{number}": assign(pending(f"t{number}"), "w1", 5) for number in range(1000)}
+    executed: list[str] = []
+    event.listen(connection, "before_cursor_execute", lambda _c, _k, statement, *_: executed.append(statement))
+    cases.save(connection, {}, many)
+    assert len(executed) == 2
+    assert cases.load(connection, many) == many
