@@ -12,7 +12,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -40,6 +40,8 @@ STABLE_AFTER_SECONDS = 5.0
 
 _UNSPECIFIED = 128
 """The reason code that paho gives a connection that ended without one (MQTT 5 §2.4)."""
+
+Result = TypeVar("Result")
 
 log = get_logger(__name__)
 
@@ -144,7 +146,7 @@ class Connection:
         if correlation is not None:
             properties.CorrelationData = correlation
         try:
-            await self._client.publish(topic, payload, QOS, retain, properties)
+            await _cancellable(self._client.publish(topic, payload, QOS, retain, properties))
         except (aiomqtt.MqttError, ValueError) as error:
             raise LinkDown(self._url, str(error)) from error
 
@@ -152,7 +154,7 @@ class Connection:
         """Subscribe at QoS 1; with `no_local` the broker does not send back what this client publishes."""
         options = SubscribeOptions(QOS, noLocal=no_local)
         try:
-            codes = await self._client.subscribe([(pattern, options) for pattern in filters])
+            codes = await _cancellable(self._client.subscribe([(pattern, options) for pattern in filters]))
         except aiomqtt.MqttError as error:
             raise LinkDown(self._url, str(error)) from error
         refused = [f"{pattern}: {code}" for pattern, code in zip(filters, codes, strict=True) if _is_failure(code)]
@@ -162,7 +164,7 @@ class Connection:
     async def unsubscribe(self, *filters: str) -> None:
         """End subscriptions; what was sent before the broker's acknowledgement has come when this returns."""
         try:
-            await self._client.unsubscribe(list(filters))
+            await _cancellable(self._client.unsubscribe(list(filters)))
         except aiomqtt.MqttError as error:
             raise LinkDown(self._url, str(error)) from error
 
@@ -326,6 +328,20 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, aiomqtt.MqttCodeError) and cause.rc == _UNSPECIFIED:
         return "the connection was closed"
     return str(cause) if cause is not None and str(cause) else str(error) or type(error).__name__
+
+
+async def _cancellable(work: Awaitable[Result]) -> Result:
+    """Await an operation of aiomqtt without losing a cancellation in it.
+
+    Its `asyncio.wait_for`, before Python 3.12, forgets a cancellation that comes in the very moment of success: a task
+    that was to end would go on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 async def _apart(work: Coroutine[None, None, None]) -> None:

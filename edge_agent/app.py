@@ -37,7 +37,6 @@ MS_A_DAY = 24 * 3600 * 1000
 CLOSE_INTAKE_SECONDS = 2.0
 INTERRUPT_SECONDS = 3.0
 FLUSH_SECONDS = 2.0
-FAREWELL_SECONDS = 1.0
 """How long each phase of a stop may take, beside WORKER_STOP_SECONDS for what runs."""
 
 log = get_logger(__name__)
@@ -196,9 +195,8 @@ class App:
         if self._uplink and self._uplink.is_open:
             await self._within(self.runner.hand_back(), FLUSH_SECONDS)
             await self._within(self._uplink.flushed(), FLUSH_SECONDS)
-        if self.session and self.online.is_set():
+        if self.session:
             self.session.leave()
-            await asyncio.wait([connection], timeout=FAREWELL_SECONDS)
         connection.cancel()
         runner.cancel()
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from broker.clock import new_id, now_ms
+from broker.errors import LinkDown
 from broker.link import Will
 from broker.log import get_logger
 from broker.messages import (
@@ -41,7 +43,6 @@ from edge_agent.rules.handshake import Handshake
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from broker.errors import LinkDown
     from broker.link import Connection, Incoming, Link
     from broker.topics import Topics
     from edge_agent.answers import Answers
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from edge_agent.presence import Presence
     from edge_agent.runner import Runner
     from edge_agent.uplink import Uplink
+
+FAREWELL_SECONDS = 1.0
+"""How long the last word may take."""
 
 HEARTBEAT_EXPIRES_AFTER = 3
 """Intervals after which the broker forgets a retained heartbeat."""
@@ -111,14 +115,15 @@ class Session:
         self._presence = presence
         self._session = ""
         self._handshake = Handshake()
+        self._heard_birth = False
         self._greet = asyncio.Event()
         self._no_more_tasks = asyncio.Event()
         self._intake_closed = asyncio.Event()
         self._intake_closed.set()
-        self._leaving = asyncio.Event()
+        self._farewell: Literal["offline", "stopped"] = "offline"
 
     async def run(self) -> None:
-        """Stay connected, until `leave`."""
+        """Stay connected, until cancelled; then say farewell."""
         await self._main.run(self._serve, will=self._will, on_down=self._on_down)
 
     async def close_intake(self) -> None:
@@ -127,8 +132,8 @@ class Session:
         await self._intake_closed.wait()
 
     def leave(self) -> None:
-        """Let `run` say farewell and return."""
-        self._leaving.set()
+        """Call the end `stopped`, which comes when `run` is cancelled; any other cancellation is `offline`."""
+        self._farewell = "stopped"
 
     # -- one connection, in phases ---------------------------------------------------------------------------------
 
@@ -139,26 +144,23 @@ class Session:
 
     async def _serve(self, connection: Connection) -> None:
         self._handshake = Handshake()
+        self._heard_birth = False
         self._uplink.on_hub_away()
         build = self._topics.build
         await connection.subscribe(build(self._control), build(HubStatus()), build(self._status), build(self._tasks))
-        await self._say_hello(connection)  # before the intake: a hub knows a worker before it takes a task
-        log.info("connected", broker_url=self._main.url, session=self._session)
         try:
+            await self._say_hello(connection)  # before the intake: a hub knows a worker before it takes a task
+            log.info("connected", broker_url=self._main.url, session=self._session)
             async with asyncio.TaskGroup() as group:
-                work = [
-                    group.create_task(self._receive(connection, group), name="receive"),
-                    group.create_task(self._beat(connection), name="heartbeat"),
-                    group.create_task(self._greet_hub(connection), name="hello"),
-                    group.create_task(self._uplink.run(connection), name="uplink"),
-                    group.create_task(self._answers.run(connection), name="answers"),
-                    group.create_task(self._take_from_site(), name="intake"),
-                ]
-                await self._leaving.wait()
-                for task in work:
-                    task.cancel()
-            farewell = Farewell(state="stopped", session=self._session)
-            await connection.publish(build(self._status), encode(farewell), retain=True)
+                group.create_task(self._receive(connection, group), name="receive")
+                group.create_task(self._beat(connection), name="heartbeat")
+                group.create_task(self._greet_hub(connection), name="hello")
+                group.create_task(self._uplink.run(connection), name="uplink")
+                group.create_task(self._answers.run(connection), name="answers")
+                group.create_task(self._take_from_site(), name="intake")
+        except asyncio.CancelledError:
+            await self._say_farewell(connection)  # the connection ends in order, so there will be no will
+            raise
         finally:
             self._online.clear()
             self._uplink.on_hub_away()
@@ -172,6 +174,12 @@ class Session:
     async def _say_hello(self, connection: Connection) -> None:
         birth = self._presence.birth(self._session)
         await connection.publish(self._topics.build(self._status), encode(birth), retain=True)
+
+    async def _say_farewell(self, connection: Connection) -> None:
+        farewell = Farewell(state=self._farewell, session=self._session)
+        with contextlib.suppress(LinkDown, TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await connection.publish(self._topics.build(self._status), encode(farewell), retain=True)
 
     async def _greet_hub(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -300,7 +308,7 @@ class Session:
         now = asyncio.get_running_loop().time()
         if status.state == "online":
             self._handshake = handshake.on_hub_online(
-                self._handshake, status.session, was_there=incoming.retained, now=now
+                self._handshake, status.session, was_there=not self._heard_birth, now=now
             )
         else:
             self._handshake = handshake.on_hub_offline(self._handshake, status.session)
@@ -316,6 +324,7 @@ class Session:
             log.warning("status_not_understood", problem=str(explain(error, root="message")[0]))
         else:
             if status.session == self._session:
+                self._heard_birth = True
                 return
             if isinstance(status, Birth) and self._presence.is_of_another(status):
                 # Mosquitto 2.0 does not say that a session was taken over; the other's birth does.
@@ -324,8 +333,8 @@ class Session:
                     worker=self._status.worker,
                     reason="another agent runs with this worker's id: give each its own WORKER_ID",
                 )
-        if incoming.retained:
-            return  # it stood there before our birth
+        if not self._heard_birth:
+            return  # it is older than our birth, which comes back to us in its turn
         log.info("status_healed", was=incoming.payload[:200])
         self._handshake = handshake.on_overwritten(self._handshake, asyncio.get_running_loop().time())
         self._greet.set()

@@ -17,6 +17,7 @@ find_missing() {
     missing=
     has mosquitto || missing="$missing mosquitto"
     if ! has mosquitto_pub || ! has mosquitto_rr; then missing="$missing mosquitto-clients"; fi
+    has curl || missing="$missing curl" # the guides' commands, which a test runs
     # A .venv without pip is one that was begun without python3-venv.
     if [ ! -x .venv/bin/pip ] && ! scripts/find-python.sh >/dev/null 2>&1; then
         missing="$missing python3-venv"

@@ -79,7 +79,8 @@ class Command(BuiltIn[CommandParams]):
             exit_code = await process.wait()
             _signal(process, signal.SIGKILL)  # what it left behind holds the output open, and would outlive the task
             with contextlib.suppress(TimeoutError):  # unless it has left the group as well
-                await asyncio.wait_for(tail.ended.wait(), LAST_OUTPUT_SECONDS)
+                async with asyncio.timeout(LAST_OUTPUT_SECONDS):
+                    await tail.ended.wait()
         finally:
             await asyncio.shield(_end(process, self._grace_seconds))
             pipe.close()

@@ -92,9 +92,7 @@ def footer(hub_url: str, publish: Sequence[str], notes: Sequence[str]) -> Text:
     text = Text()
     for note in notes:
         text.append(f"{note}\n", "yellow")
-    text.append("The hub is at ").append(f"{hub_url}/api/tasks", "cyan").append(
-        "; Ctrl-C ends the demo. Give it more to do:\n"
-    )
+    text.append(f"{hub_url}/api/tasks", "cyan").append("   Ctrl-C ends the demo   To paste:\n")
     return text.append(shlex.join(publish), "cyan")
 
 

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from broker.errors import SettingsError
 from broker.problems import Problem, shown
@@ -48,7 +48,7 @@ def open_engine(url: str) -> Engine:
         _migrate(engine)
     except ArgumentError:
         raise SettingsError([Problem("HUB_DATABASE_URL", shown(url), "sqlite:///path/of/hub.db")]) from None
-    except (OSError, OperationalError) as error:
+    except (OSError, DatabaseError) as error:
         cause = getattr(error, "orig", None) or error
         raise SettingsError(
             [Problem("HUB_DATABASE_URL", shown(url), f"a database that can be opened ({cause})")]

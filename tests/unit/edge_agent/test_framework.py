@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import datetime as dt  # noqa: TC003  a handler's annotations are read when it is registered
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +34,7 @@ async def snapshot(ctx: TaskContext, url: str, retries: int = 3) -> dict[str, An
 
 @agent.task("blocking")
 def blocking(ctx: TaskContext, json: dict[str, int]) -> dict[str, Any]:
-    ctx.progress(1)
+    ctx.progress(1)  # type: ignore[unused-awaitable]  # a thread cannot await, and need not
     return {"thread": threading.current_thread() is not threading.main_thread(), **json}
 
 

@@ -91,7 +91,7 @@ async def test_what_is_older_than_memory_comes_from_the_disk_in_order(tmp_path: 
         await write(database, journal, *(fact(number) for number in range(TAIL_EVENTS + 1000)))
         after, found = 0, []
         while lease := await journal.lease(after=after):
-            found += [event for event in Batch.model_validate_json(lease.payload("s")).events]
+            found += list(Batch.model_validate_json(lease.payload("s")).events)
             after = lease.last
         assert found == [fact(number) for number in range(TAIL_EVENTS + 1000)]
 

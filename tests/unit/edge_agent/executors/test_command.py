@@ -63,7 +63,7 @@ async def test_stdin_cwd_and_env_are_given_and_no_setting_of_the_agent_is(
     monkeypatch.setenv("KEPT", "kept")
     done = await run("sh", "-c", "cat; pwd; env", stdin="in\n", cwd=str(tmp_path), env={"GIVEN": "given"})
     lines = done.result["output"].splitlines()  # type: ignore[index, call-overload, union-attr]
-    assert lines[:2] == ["in", str(tmp_path.resolve())]
+    assert lines[:2] == ["in", str(tmp_path)]
     assert {"GIVEN=given", "KEPT=kept"} <= {*lines}
     assert not any(line.startswith("WORKER_") for line in lines)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from edge_agent.rules import handshake as rules
 from edge_agent.rules.handshake import HELLO_SECONDS, Handshake
 
@@ -32,7 +34,7 @@ def test_hello_is_said_with_growing_patience_and_never_given_up() -> None:
         assert state.hello_at is not None
         said.append(state.hello_at)
         state = rules.on_hello(state, state.hello_at)
-    waits = [later - earlier for earlier, later in zip(said, said[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(said)]
     assert waits == [2, 4, 8, 16, 32, 60, 60]
 
 
