@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from broker.clock import now_ms
 from broker.link import Link
 from broker.log import get_logger
+from broker.messages import Bootstrap
 from broker.topics import Events, Topics
 from edge_agent import inbox, plugins
 from edge_agent.answers import Answers
-from edge_agent.bootstrap import find_broker
+from edge_agent.bootstrap import find_broker, wait_for_move
 from edge_agent.database import Database, connect
 from edge_agent.executors import Registry
 from edge_agent.intake import Intake
@@ -83,6 +84,7 @@ class App:
             executors=self.registry.kinds,
             capabilities=settings.capabilities,
         )
+        self._presence = self._make_presence()
         self.name = Name(settings.site, settings.id or "")
         self.online = asyncio.Event()
         self.session: Session | None = None
@@ -133,20 +135,25 @@ class App:
 
     async def _stay_connected(self) -> None:
         settings = self.settings
-        broker_url, root = settings.broker_url, settings.root
-        if broker_url is None:
-            answer = await find_broker(
-                settings.control_plane_url,
-                self.offline,
-                poll_interval_seconds=settings.poll_interval_seconds,
-            )
-            broker_url, root = answer.broker_url, answer.root
-        self.session = self._make_session(broker_url, Topics(root))
+        if settings.broker_url is not None:
+            await self._connect_to(Bootstrap(broker_url=settings.broker_url, root=settings.root))
+            return
+        hub, poll = settings.control_plane_url, settings.poll_interval_seconds
+        place = await find_broker(hub, self.offline, poll_interval_seconds=poll)
+        while True:
+            async with asyncio.TaskGroup() as group:
+                session = group.create_task(self._connect_to(place), name="session")
+                place = await wait_for_move(
+                    place, hub, self.offline, is_online=self.online.is_set, poll_interval_seconds=poll
+                )
+                session.cancel()
+
+    async def _connect_to(self, place: Bootstrap) -> None:
+        self.session = self._make_session(place.broker_url, Topics(place.root))
         await self.session.run()
 
-    def _make_session(self, broker_url: str, topics: Topics) -> Session:
-        settings, worker = self.settings, self.name.worker
-        link = partial(Link, url=broker_url, account=self.account)
+    def _make_presence(self) -> Presence:
+        settings = self.settings
         profile = Profile(
             capabilities=settings.capabilities,
             slots=settings.slots,
@@ -154,6 +161,11 @@ class App:
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
             session_expiry_seconds=settings.session_expiry_seconds,
         )
+        return Presence(profile, self.journal, self.runner, settings.offline_dir)
+
+    def _make_session(self, broker_url: str, topics: Topics) -> Session:
+        settings, worker = self.settings, self.name.worker
+        link = partial(Link, url=broker_url, account=self.account)
         loop = asyncio.get_running_loop()
         self._uplink = Uplink(self.journal, topics.build(Events(settings.site, worker)), loop.time)
         self.intake.hub_is_there = lambda: self._uplink is not None and self._uplink.is_open
@@ -166,7 +178,7 @@ class App:
             runner=self.runner,
             uplink=self._uplink,
             answers=self.answers,
-            presence=Presence(profile, self.journal, self.runner, settings.offline_dir),
+            presence=self._presence,
             online=self.online,
         )
 

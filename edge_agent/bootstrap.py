@@ -18,6 +18,8 @@ from broker.problems import explain
 from broker.topics import Topics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_agent.offline import OfflineDir
 
 TIMEOUT_SECONDS = 5.0
@@ -40,6 +42,29 @@ async def find_broker(hub_url: str, offline: OfflineDir, *, poll_interval_second
             offline.keep_bootstrap(answer)
             return answer
         await asyncio.sleep(poll_interval_seconds)
+
+
+async def wait_for_move(
+    known: Bootstrap,
+    hub_url: str,
+    offline: OfflineDir,
+    *,
+    is_online: Callable[[], bool],
+    poll_interval_seconds: float,
+) -> Bootstrap:
+    """Return the hub's answer once it differs from `known`; it is asked only while the agent is not online."""
+    while True:
+        await asyncio.sleep(poll_interval_seconds)
+        if is_online():
+            continue
+        try:
+            answer = await ask(hub_url)
+        except (OSError, ValueError, HoldfastError):
+            continue  # the link's own log says that there is none
+        if answer != known:
+            offline.keep_bootstrap(answer)
+            log.info("broker_moved", broker_url=answer.broker_url, root=answer.root)
+            return answer
 
 
 async def ask(hub_url: str) -> Bootstrap:

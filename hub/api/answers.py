@@ -41,7 +41,15 @@ class ProblemDocument(Response):
 
     media_type = "application/problem+json"
 
-    def __init__(self, status: int, title: str, problems: Sequence[Problem] = (), detail: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        problems: Sequence[Problem] = (),
+        *,
+        detail: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         body = {
             "type": "about:blank",
             "title": title,
@@ -49,7 +57,7 @@ class ProblemDocument(Response):
             "detail": detail or "; ".join(str(problem) for problem in problems),
             "problems": [problem.as_dict() for problem in problems],
         }
-        super().__init__(to_json(body) + b"\n", status)
+        super().__init__(to_json(body) + b"\n", status, headers)
 
 
 class Query(BaseModel):
@@ -127,7 +135,8 @@ async def on_error(request: Request, error: Exception) -> Response:
 
 
 def _http_problem(error: HTTPException) -> Response:
-    return ProblemDocument(error.status_code, HTTPStatus(error.status_code).phrase, detail=str(error.detail))
+    title, detail = HTTPStatus(error.status_code).phrase, str(error.detail)
+    return ProblemDocument(error.status_code, title, detail=detail, headers=error.headers)  # such as Allow
 
 
 ERROR_HANDLERS = {

@@ -9,23 +9,24 @@ from pydantic_core import from_json
 from hub.api.answers import rfc3339
 
 if TYPE_CHECKING:
-    from hub.dispatch import Dispatcher
+    from hub.api.context import Context
     from hub.fleet import Worker
     from hub.rules.life import Attempt, Task
 
 _SPEC_FIELDS = ("params", "requires", "labels", "timeout_seconds", "retry")
 
 
-def task_shape(task: Task, dispatcher: Dispatcher) -> dict[str, object]:
-    """Return a task as lists show it. `worker` is who has or had it, else who alone may."""
+def task_shape(task: Task, context: Context) -> dict[str, object]:
+    """Return a task as lists show it. `worker` is who has or had it, else who alone may; `site` likewise."""
     spec = from_json(task.spec)
+    worker = context.fleet.get(task.worker) if task.worker else None
     return {
         "id": task.id,
         "kind": task.kind,
-        "site": task.site,
+        "site": task.site or (worker.site if worker else None),
         "worker": task.worker or task.pinned,
         "state": task.state,
-        "reason": dispatcher.reason(task),
+        "reason": context.dispatcher.reason(task),
         "attempt": task.attempt,
         "priority": task.priority,
         "idempotent": task.idempotent,
@@ -40,10 +41,10 @@ def task_shape(task: Task, dispatcher: Dispatcher) -> dict[str, object]:
     }
 
 
-def task_in_full(task: Task, attempts: list[Attempt], dispatcher: Dispatcher) -> dict[str, object]:
+def task_in_full(task: Task, attempts: list[Attempt], context: Context) -> dict[str, object]:
     """Return a task as it is shown alone: with its attempts and its timeline."""
     return {
-        **task_shape(task, dispatcher),
+        **task_shape(task, context),
         "attempts": [attempt_shape(attempt) for attempt in attempts],
         "timeline": timeline(task, attempts),
     }

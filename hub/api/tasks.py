@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime  # noqa: TC003  pydantic reads the annotations
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 from starlette.routing import Route
 
 from broker.errors import InvalidInput
@@ -40,7 +39,7 @@ class TaskQuery(Paged):
     worker: str | None = None
     state: TaskState | None = None
     kind: str | None = None
-    since: datetime | None = None
+    since: AwareDatetime | None = None
 
 
 class WaitQuery(Query):
@@ -64,7 +63,7 @@ async def post_task(request: Request) -> Response:
     if result.clash:
         raise ClashingId(result.task.id)
     status = HTTPStatus.CREATED if result.created else HTTPStatus.OK
-    return JSON(task_shape(result.task, context.dispatcher), status, {"Location": f"/api/tasks/{result.task.id}"})
+    return JSON(task_shape(result.task, context), status, {"Location": f"/api/tasks/{result.task.id}"})
 
 
 async def post_batch(request: Request) -> Response:
@@ -91,7 +90,7 @@ async def list_tasks(request: Request) -> Response:
     since_ms = int(query.since.timestamp() * 1000) if query.since else None
     wanted = queries.TaskFilter(query.site, query.worker, query.state, query.kind, since_ms)
     page = await context.read(partial(queries.list_tasks, wanted=wanted, limit=query.limit, cursor=query.cursor))
-    return listed([task_shape(task, context.dispatcher) for task in page.items], page.next)
+    return listed([task_shape(task, context) for task in page.items], page.next)
 
 
 async def get_task(request: Request) -> Response:
@@ -118,7 +117,7 @@ async def _in_full(context: Context, task_id: str) -> dict[str, object]:
     found = await context.read(partial(queries.one_task, task_id=task_id))
     if found is None:
         raise NotFound("id", task_id)
-    return task_in_full(*found, context.dispatcher)
+    return task_in_full(*found, context)
 
 
 async def _body(request: Request, limit: int) -> bytes:

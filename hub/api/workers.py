@@ -49,7 +49,7 @@ async def list_worker_tasks(request: Request) -> Response:
     since_ms = int(query.since.timestamp() * 1000) if query.since else None
     wanted = queries.TaskFilter(query.site, worker.id, query.state, query.kind, since_ms)
     page = await context.read(partial(queries.list_tasks, wanted=wanted, limit=query.limit, cursor=query.cursor))
-    return listed([task_shape(task, context.dispatcher) for task in page.items], page.next)
+    return listed([task_shape(task, context) for task in page.items], page.next)
 
 
 async def list_sites(request: Request) -> Response:

@@ -8,9 +8,9 @@ fencing token: only the current attempt moves the task, except that a success al
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from broker.messages import Outcome, digest
 
@@ -81,8 +81,7 @@ _OVER = _REACHED_AN_END | {AttemptState.DECLINED, AttemptState.REFUSED}
 """Of a lost attempt we do not know that it is over: its worker may come back with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try by one worker. Times of the worker are by its own clock."""
 
     number: int
@@ -99,8 +98,7 @@ class Attempt:
     superseded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A task as it stands.
 
     Attributes:
@@ -198,8 +196,7 @@ def new_task(
 def assign(case: Case, worker: str, now: int) -> Case:
     """Give the task to `worker`, as the next attempt."""
     number = case.task.attempt + 1
-    task = replace(
-        case.task,
+    task = case.task._replace(
         state=TaskState.ASSIGNED,
         attempt=number,
         worker=worker,
@@ -229,7 +226,7 @@ def on_accepted(case: Case, event: TaskAccepted, worker: str) -> Verdict:
     if attempt.state in _OVER:
         return case, (_drop(case, attempt, "the attempt has ended"),)
     state = attempt.state if attempt.state in _LIVE - {AttemptState.ASSIGNED} else AttemptState.ACCEPTED
-    return _hold(case, replace(attempt, state=state, accepted_ms=event.at), event)
+    return _hold(case, attempt._replace(state=state, accepted_ms=event.at), event)
 
 
 def on_started(case: Case, event: TaskStarted, worker: str) -> Verdict:
@@ -237,8 +234,8 @@ def on_started(case: Case, event: TaskStarted, worker: str) -> Verdict:
     attempt = _find(case, event, worker)
     if attempt.state in _OVER:
         return case, ()
-    held, drops = _hold(case, replace(attempt, state=AttemptState.RUNNING, started_ms=event.at), event)
-    task = replace(held.task, started_ms=event.at) if _is_current(held.task, event, worker) else held.task
+    held, drops = _hold(case, attempt._replace(state=AttemptState.RUNNING, started_ms=event.at), event)
+    task = held.task._replace(started_ms=event.at) if _is_current(held.task, event, worker) else held.task
     return Case(task, held.attempts), drops
 
 
@@ -247,7 +244,7 @@ def on_progress(case: Case, event: TaskProgress, worker: str) -> Verdict:
     attempt = _find(case, event, worker)
     if attempt.state in _OVER:
         return case, ()
-    return _with(case, replace(attempt, progress=event.fraction, progress_message=event.message)), ()
+    return _with(case, attempt._replace(progress=event.fraction, progress_message=event.message)), ()
 
 
 def on_declined(case: Case, event: TaskDeclined, worker: str) -> Verdict:
@@ -255,10 +252,10 @@ def on_declined(case: Case, event: TaskDeclined, worker: str) -> Verdict:
     attempt = _find(case, event, worker)
     if attempt.state in _OVER:
         return case, ()
-    attempt = replace(attempt, state=AttemptState.DECLINED, finished_ms=event.at, error=event.reason)
+    attempt = attempt._replace(state=AttemptState.DECLINED, finished_ms=event.at, error=event.reason)
     task = case.task
     if _may_hold(task, event, worker):
-        task = replace(_pending(task, f"{worker} declined it: {event.reason}"), attempt=event.attempt)
+        task = _pending(task, f"{worker} declined it: {event.reason}")._replace(attempt=event.attempt)
     return _with(Case(task, case.attempts), attempt), ()
 
 
@@ -267,8 +264,7 @@ def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdi
     attempt = _find(case, event, worker)
     if attempt.state in _REACHED_AN_END:
         return case, ()
-    attempt = replace(
-        attempt,
+    attempt = attempt._replace(
         state=AttemptState(event.outcome.value),
         finished_ms=event.at,
         result=event.result,
@@ -284,7 +280,7 @@ def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdi
         return _settle_ends(case, attempt), ()
     if event.outcome is Outcome.SUCCEEDED:
         return _settle_ends(case, attempt), _drops_of_others(case, attempt)
-    return _with(case, replace(attempt, superseded=True)), ()
+    return _with(case, attempt._replace(superseded=True)), ()
 
 
 def on_lost(case: Case, number: int, why: str) -> Case:
@@ -295,8 +291,8 @@ def on_lost(case: Case, number: int, why: str) -> Case:
     task = case.task
     if task.state not in HELD or task.attempt != number or task.worker is None:
         return case
-    attempt = replace(case.attempts[number, task.worker], state=AttemptState.LOST, error=why)
-    task = _pending(task, why) if task.idempotent else replace(task, state=TaskState.UNKNOWN, reason=why)
+    attempt = case.attempts[number, task.worker]._replace(state=AttemptState.LOST, error=why)
+    task = _pending(task, why) if task.idempotent else task._replace(state=TaskState.UNKNOWN, reason=why)
     return _with(Case(task, case.attempts), attempt)
 
 
@@ -305,7 +301,7 @@ def on_expired(case: Case, now: int, why: str | None) -> Case:
     if case.task.state is not TaskState.PENDING:
         return case
     error = f"not started in time: {why}" if why else "not started in time"
-    return Case(replace(case.task, state=TaskState.EXPIRED, error=error, finished_ms=now, reason=None), case.attempts)
+    return Case(case.task._replace(state=TaskState.EXPIRED, error=error, finished_ms=now, reason=None), case.attempts)
 
 
 def better_end(ends: Iterable[Attempt]) -> Attempt:
@@ -343,9 +339,8 @@ def _hold(case: Case, attempt: Attempt, event: TaskEvent) -> Verdict:
     task = case.task
     if not _may_hold(task, event, attempt.worker):
         why = "the task has ended" if task.state in ENDED else "another worker holds the task"
-        return _with(case, replace(attempt, superseded=True)), (_drop(case, attempt, why),)
-    task = replace(
-        task,
+        return _with(case, attempt._replace(superseded=True)), (_drop(case, attempt, why),)
+    task = task._replace(
         state=TaskState.RUNNING,
         worker=attempt.worker,
         attempt=attempt.number,
@@ -353,7 +348,7 @@ def _hold(case: Case, attempt: Attempt, event: TaskEvent) -> Verdict:
         not_before_ms=None,
         offered_to=None,
     )
-    return _with(Case(task, case.attempts), replace(attempt, superseded=False)), ()
+    return _with(Case(task, case.attempts), attempt._replace(superseded=False)), ()
 
 
 def _drop(case: Case, attempt: Attempt, why: str) -> Drop:
@@ -374,21 +369,19 @@ def _retry(case: Case, event: TaskFinished, now: int) -> Task:
     tries = _tries(case)
     wait_ms = int(case.task.backoff_seconds * 1000 * 2 ** (tries - 1))
     said = event.error or event.outcome.value
-    return replace(
-        _pending(case.task, f"try {tries} of {case.task.max_attempts} ended: {said}"),
+    return _pending(case.task, f"try {tries} of {case.task.max_attempts} ended: {said}")._replace(
         attempt=event.attempt,
         not_before_ms=now + wait_ms,
     )
 
 
 def _pending(task: Task, reason: str) -> Task:
-    return replace(task, state=TaskState.PENDING, worker=None, reason=reason, started_ms=None, offered_to=None)
+    return task._replace(state=TaskState.PENDING, worker=None, reason=reason, started_ms=None, offered_to=None)
 
 
 def _end(case: Case, attempt: Attempt) -> Case:
     outcome = Outcome(attempt.state.value)
-    task = replace(
-        case.task,
+    task = case.task._replace(
         state=_TASK_END[outcome],
         reason=None,
         worker=attempt.worker,
@@ -415,7 +408,7 @@ def _settle_ends(case: Case, newcomer: Attempt) -> Case:
         if one is newcomer or one is counted or (one.superseded and one.state in _REACHED_AN_END)
     ]
     best = better_end(ends)
-    marked = {(one.number, one.worker): replace(one, superseded=one is not best) for one in ends}
+    marked = {(one.number, one.worker): one._replace(superseded=one is not best) for one in ends}
     settled = Case(case.task, {**case.attempts, **marked})
     return settled if best is counted else _end(settled, best)
 

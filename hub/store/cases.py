@@ -1,42 +1,34 @@
-"""Loads and saves tasks with their attempts, many at a time."""
+"""Loads and saves tasks with their attempts, many at a time.
+
+This is the hub's hot path. A task and an attempt are tuples in the order of their columns, and go to the driver as they
+are: SQLAlchemy makes each statement once, and does not look at every row.
+"""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from functools import cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects.sqlite import insert
 
 from hub.rules.life import Attempt, AttemptState, Case, Task, TaskState
 from hub.store.schema import attempts, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Dialect, Table
 
-_TASK_COLUMNS = [tasks.c[field.name] for field in fields(Task)]
-_ATTEMPT_COLUMNS = [attempts.c.task, *(attempts.c[field.name] for field in fields(Attempt))]
-_CHANGING = (
-    "state", "reason", "attempt", "worker", "result", "error",
-    "started_ms", "finished_ms", "not_before_ms", "offered_to",
-)  # fmt: skip
-_ATTEMPT_KEY = ("task", "number", "worker")
-_ATTEMPT_CHANGING = tuple(field.name for field in fields(Attempt) if field.name not in _ATTEMPT_KEY)
+TASK_COLUMNS = tuple(tasks.c[name] for name in Task._fields)
+ATTEMPT_COLUMNS = tuple(attempts.c[name] for name in Attempt._fields)
 
-_INSERT_TASK = insert(tasks)
-_UPDATE_TASK = (
-    update(tasks).where(tasks.c.id == bindparam("key")).values({name: bindparam(f"new_{name}") for name in _CHANGING})
-)
-_INSERT_ATTEMPT = insert(attempts)
-_UPDATE_ATTEMPT = (
-    update(attempts)
-    .where(*(attempts.c[name] == bindparam(f"key_{name}") for name in _ATTEMPT_KEY))
-    .values({name: bindparam(f"new_{name}") for name in _ATTEMPT_CHANGING})
-)
-_LOAD_TASKS = select(*_TASK_COLUMNS).where(tasks.c.id.in_(bindparam("ids", expanding=True)))
-_LOAD_ATTEMPTS = select(*_ATTEMPT_COLUMNS).where(attempts.c.task.in_(bindparam("ids", expanding=True)))
+_LOAD_TASKS = select(*TASK_COLUMNS).where(tasks.c.id.in_(bindparam("ids", expanding=True)))
+_LOAD_ATTEMPTS = select(*ATTEMPT_COLUMNS, attempts.c.task).where(attempts.c.task.in_(bindparam("ids", expanding=True)))
+_TASK_STATES = {state.value: state for state in TaskState}
+_ATTEMPT_STATES = {state.value: state for state in AttemptState}
 
 
 class Change(NamedTuple):
@@ -51,89 +43,81 @@ def load(connection: Connection, ids: Iterable[str]) -> dict[str, Case]:
     wanted = {"ids": list(ids)}
     if not wanted["ids"]:
         return {}
-    found = {row.id: Case(to_task(row), {}) for row in connection.execute(_LOAD_TASKS, wanted)}
+    found = {task.id: Case(task, {}) for task in map(to_task, connection.execute(_LOAD_TASKS, wanted))}
     for row in connection.execute(_LOAD_ATTEMPTS, wanted):
         if row.task in found:
-            found[row.task].attempts[row.number, row.worker] = to_attempt(row)
+            attempt = to_attempt(row)
+            found[row.task].attempts[attempt.number, attempt.worker] = attempt
     return found
 
 
 def save(connection: Connection, before: Mapping[str, Case], after: Mapping[str, Case]) -> list[Change]:
     """Write what differs between `before` and `after`, and return the tasks that changed."""
     changes: list[Change] = []
-    rows: dict[str, list[dict[str, Any]]] = {
-        "new": [],
-        "changed": [],
-        "new_attempts": [],
-        "changed_attempts": [],
-    }
+    moved: list[tuple[Any, ...]] = []
     for task_id, case in after.items():
         old = before.get(task_id)
-        if old is case:
-            continue
-        _task_rows(old, case, rows, changes)
-        _attempt_rows(old, case, rows)
-    for statement, key in (
-        (_INSERT_TASK, "new"),
-        (_UPDATE_TASK, "changed"),
-        (_INSERT_ATTEMPT, "new_attempts"),
-        (_UPDATE_ATTEMPT, "changed_attempts"),
-    ):
-        if rows[key]:
-            connection.execute(statement, rows[key])
+        if old is None or old.task is not case.task:
+            changes.append(Change(old.task if old else None, case.task))
+        known = old.attempts if old else {}
+        moved.extend(
+            (task_id, *_attempt_row(attempt)) for key, attempt in case.attempts.items() if known.get(key) is not attempt
+        )
+    _upsert(connection, tasks, Task._fields, ("id",), [_task_row(change.after) for change in changes])
+    _upsert(connection, attempts, ("task", *Attempt._fields), ("task", "number", "worker"), moved)
     return changes
 
 
-def to_task(row: Any) -> Task:  # noqa: ANN401  a row has its columns as attributes
-    """Return a row of `tasks` as a task."""
-    values = {column.name: getattr(row, column.name) for column in _TASK_COLUMNS}
-    values["state"] = TaskState(row.state)
-    values["result"] = _from_text(row.result)
-    values["offered_to"] = _from_text(row.offered_to)
-    return Task(**values)
+def to_task(row: Sequence[Any]) -> Task:
+    """Return a row that begins with `TASK_COLUMNS` as a task."""
+    task = Task._make(row[: len(TASK_COLUMNS)])
+    return task._replace(
+        state=_TASK_STATES[task.state], result=_from_text(task.result), offered_to=_from_text(task.offered_to)
+    )
 
 
-def to_attempt(row: Any) -> Attempt:  # noqa: ANN401
-    """Return a row of `attempts` as an attempt."""
-    values = {column.name: getattr(row, column.name) for column in _ATTEMPT_COLUMNS[1:]}
-    values["state"] = AttemptState(values["state"])
-    values["result"] = _from_text(values["result"])
-    return Attempt(**values)
+def to_attempt(row: Sequence[Any]) -> Attempt:
+    """Return a row that begins with `ATTEMPT_COLUMNS` as an attempt."""
+    attempt = Attempt._make(row[: len(ATTEMPT_COLUMNS)])
+    return attempt._replace(state=_ATTEMPT_STATES[attempt.state], result=_from_text(attempt.result))
 
 
-def _task_rows(old: Case | None, case: Case, rows: dict[str, list[dict[str, Any]]], changes: list[Change]) -> None:
-    if old is None:
-        rows["new"].append(
-            {field.name: _to_column(field.name, getattr(case.task, field.name)) for field in fields(Task)}
-        )
-    elif old.task is not case.task:
-        new = {f"new_{name}": _to_column(name, getattr(case.task, name)) for name in _CHANGING}
-        rows["changed"].append({"key": case.task.id, **new})
-    else:
-        return
-    changes.append(Change(old.task if old else None, case.task))
+def _task_row(task: Task) -> tuple[Any, ...]:
+    if task.result is None and task.offered_to is None:
+        return task
+    return task._replace(result=_to_text(task.result), offered_to=_to_text(task.offered_to))  # type: ignore[arg-type]
 
 
-def _attempt_rows(old: Case | None, case: Case, rows: dict[str, list[dict[str, Any]]]) -> None:
-    known = old.attempts if old else {}
-    for key, attempt in case.attempts.items():
-        before = known.get(key)
-        if before is attempt:
-            continue
-        if before is None:
-            new = {field.name: _to_column(field.name, getattr(attempt, field.name)) for field in fields(Attempt)}
-            rows["new_attempts"].append({"task": case.task.id, **new})
-        else:
-            changed = {f"new_{name}": _to_column(name, getattr(attempt, name)) for name in _ATTEMPT_CHANGING}
-            where = {"key_task": case.task.id, "key_number": attempt.number, "key_worker": attempt.worker}
-            rows["changed_attempts"].append({**where, **changed})
+def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
+    return attempt if attempt.result is None else attempt._replace(result=_to_text(attempt.result))
 
 
-def _to_column(name: str, value: object) -> object:
-    if name in ("result", "offered_to"):
-        return None if value is None else to_json(value).decode()
-    return value
+def _upsert(
+    connection: Connection,
+    table: Table,
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    rows: list[tuple[Any, ...]],
+) -> None:
+    if rows:
+        statement, in_order = _upsert_statement(connection.dialect, table, columns, key)
+        connection.exec_driver_sql(statement, [in_order(row) for row in rows])
 
 
-def _from_text(text: str | None) -> object:
+@cache
+def _upsert_statement(
+    dialect: Dialect, table: Table, columns: tuple[str, ...], key: tuple[str, ...]
+) -> tuple[str, Callable[[tuple[Any, ...]], tuple[Any, ...]]]:
+    """Return the statement that writes one row, new or known, and what puts a row of `columns` in its order."""
+    statement = insert(table).values({name: bindparam(name) for name in columns})
+    update = {name: statement.excluded[name] for name in columns if name not in key}
+    compiled = statement.on_conflict_do_update(index_elements=key, set_=update).compile(dialect=dialect)
+    return str(compiled), itemgetter(*(columns.index(name) for name in compiled.positiontup or ()))
+
+
+def _to_text(value: object) -> str | None:
+    return None if value is None else to_json(value).decode()
+
+
+def _from_text(text: Any) -> Any:  # noqa: ANN401  JSON
     return None if text is None else from_json(text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, or_, select
 
 from hub.rules.life import TaskState
 from hub.store import cases
-from hub.store.schema import attempts, rejections, tasks
+from hub.store.schema import attempts, rejections, tasks, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks a list shows; what is None does not matter."""
+    """Which tasks a list shows; what is None does not matter. `site` is where a task must run, or where it did."""
 
     site: str | None = None
     worker: str | None = None
@@ -43,9 +43,11 @@ class Page(Generic[Row]):
 
 def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor: int | None) -> Page[Task]:
     """Return up to `limit` tasks, newest first."""
-    query = select(tasks)
+    query = select(*cases.TASK_COLUMNS, tasks.c.seq)
+    if wanted.site is not None:
+        here = select(workers.c.id).where(workers.c.site == wanted.site)
+        query = query.where(or_(tasks.c.site == wanted.site, and_(tasks.c.site.is_(None), tasks.c.worker.in_(here))))
     for column, value in (
-        (tasks.c.site, wanted.site),
         (tasks.c.worker, wanted.worker),
         (tasks.c.state, wanted.state),
         (tasks.c.kind, wanted.kind),
@@ -59,10 +61,12 @@ def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor
 
 def one_task(connection: Connection, task_id: str) -> tuple[Task, list[Attempt]] | None:
     """Return a task with its attempts in order."""
-    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).one_or_none()
+    row = connection.execute(select(*cases.TASK_COLUMNS).where(tasks.c.id == task_id)).one_or_none()
     if row is None:
         return None
-    query = select(attempts).where(attempts.c.task == task_id).order_by(attempts.c.number, attempts.c.worker)
+    query = (
+        select(*cases.ATTEMPT_COLUMNS).where(attempts.c.task == task_id).order_by(attempts.c.number, attempts.c.worker)
+    )
     return cases.to_task(row), [cases.to_attempt(attempt) for attempt in connection.execute(query)]
 
 

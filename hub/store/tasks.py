@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
@@ -87,19 +87,19 @@ def move(connection: Connection, rules: Mapping[str, life.Rule]) -> list[Change]
 
 def offered(task: Task, candidates: dict[str, str]) -> Task:
     """Return a new task as one of `candidates` should accept it: the first attempt is theirs."""
-    return replace(task, attempt=1, offered_to=candidates)
+    return task._replace(attempt=1, offered_to=candidates)
 
 
 def withdraw_offer(case: Case) -> Case:
     """Stop waiting for a worker to accept what it was offered: from now on the hub places it."""
     if case.task.state is not TaskState.PENDING or case.task.offered_to is None:
         return case
-    return Case(replace(case.task, offered_to=None), case.attempts)
+    return Case(case.task._replace(offered_to=None), case.attempts)
 
 
 def unended(connection: Connection) -> list[Task]:
     """Return every task that has not ended, oldest first: what a hub takes up when it starts."""
-    query = select(tasks).where(tasks.c.state.not_in(list(ENDED))).order_by(tasks.c.seq)
+    query = select(*cases.TASK_COLUMNS).where(tasks.c.state.not_in(list(ENDED))).order_by(tasks.c.seq)
     return [cases.to_task(row) for row in connection.execute(query)]
 
 

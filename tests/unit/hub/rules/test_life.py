@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,12 +103,10 @@ def test_a_task_comes_in_pending_with_its_deadline() -> None:
 
 def test_what_is_kept_of_a_request_is_its_spec_and_where_to_reply() -> None:
     request = TaskRequest(id="t1", kind="noop", params={"n": 1})
-    task = new_task(
-        request, "t1", via="site", site="a", pinned="w1", now=1, reply=ReplyTo(topic="edge/v1/replies/me")
-    )
+    task = new_task(request, "t1", via="site", site="a", pinned="w1", now=1, reply=ReplyTo(topic="edge/v1/replies/me"))
     assert TaskSpec.model_validate_json(task.spec) == request.spec()
     assert task.reply == '{"topic":"edge/v1/replies/me"}'
-    assert task.digest == replace(task, via="http").digest
+    assert task.digest == task._replace(via="http").digest
 
 
 def test_each_assignment_is_an_attempt_with_a_growing_number() -> None:
@@ -351,9 +348,7 @@ def test_of_two_ends_the_same_one_counts_in_either_order(one: End, other: End, w
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED]), st.integers(0, 3)), min_size=3, max_size=3
-    )
+    st.lists(st.tuples(st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED]), st.integers(0, 3)), min_size=3, max_size=3)
 )
 def test_of_three_ends_the_same_one_counts_in_every_order(ends: list[tuple[Outcome, int]]) -> None:
     case = moved()

@@ -261,9 +261,7 @@ def test_whatever_is_placed_is_where_it_may_be_and_what_is_left_fits_nowhere(
     room = {one.worker: max(one.room, 0) for one in places}
     by_name = {one.worker: one for one in places}
 
-    placed = place(
-        waiting, among(*places), limit=limit, excluded=lambda task, one: (task, one.worker) in kept_from
-    )
+    placed = place(waiting, among(*places), limit=limit, excluded=lambda task, one: (task, one.worker) in kept_from)
 
     used = Counter(one.worker for one in placed)
     assert len(placed) <= limit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from broker.messages import Bound, TaskSpec
 from hub.rules.life import Case, Task, TaskState, assign, new_task
@@ -39,14 +38,14 @@ def test_an_assigned_task_is_a_lease_that_must_be_accepted() -> None:
 
 def test_a_running_task_is_a_lease_that_was_accepted() -> None:
     waiting = Waiting(TIMEOUT)
-    waiting.put(replace(assigned(), state=TaskState.RUNNING), 0)
+    waiting.put(assigned()._replace(state=TaskState.RUNNING), 0)
     assert waiting.due(10**9).unaccepted == []
     assert waiting.leases.count("w1") == 1
 
 
 def test_a_task_on_offer_is_judged_once_per_timeout() -> None:
     waiting = Waiting(TIMEOUT)
-    waiting.put(replace(pending(), offered_to={"w1": "s1"}), 0)
+    waiting.put(pending()._replace(offered_to={"w1": "s1"}), 0)
     assert "t1" not in waiting.backlog
     assert waiting.offer("t1") is not None
     assert waiting.due(TIMEOUT - 1).offers == []
@@ -57,7 +56,7 @@ def test_a_task_on_offer_is_judged_once_per_timeout() -> None:
 
 def test_the_next_try_waits_for_its_time_and_then_in_the_backlog() -> None:
     waiting = Waiting(TIMEOUT)
-    waiting.put(replace(pending(), not_before_ms=500), 0)
+    waiting.put(pending()._replace(not_before_ms=500), 0)
     assert waiting.is_delayed("t1")
     assert "t1" not in waiting.backlog
     waiting.due(499)
@@ -69,13 +68,13 @@ def test_the_next_try_waits_for_its_time_and_then_in_the_backlog() -> None:
 
 def test_a_next_try_that_is_due_already_waits_in_the_backlog() -> None:
     waiting = Waiting(TIMEOUT)
-    waiting.put(replace(pending(), not_before_ms=500), 500)
+    waiting.put(pending()._replace(not_before_ms=500), 500)
     assert "t1" in waiting.backlog
 
 
 def test_a_delayed_task_that_was_taken_out_does_not_come_back() -> None:
     waiting = Waiting(TIMEOUT)
-    waiting.put(replace(pending(), not_before_ms=500), 0)
+    waiting.put(pending()._replace(not_before_ms=500), 0)
     waiting.take_out("t1")
     waiting.due(500)
     assert "t1" not in waiting.backlog
@@ -84,8 +83,8 @@ def test_a_delayed_task_that_was_taken_out_does_not_come_back() -> None:
 def test_what_expires_falls_due_wherever_it_waits() -> None:
     waiting = Waiting(TIMEOUT)
     waiting.put(pending("t1", expires_in_seconds=1), 0)
-    waiting.put(replace(pending("t2", expires_in_seconds=1), not_before_ms=5000), 0)
-    waiting.put(replace(pending("t3", expires_in_seconds=1), offered_to={"w1": "s1"}), 0)
+    waiting.put(pending("t2", expires_in_seconds=1)._replace(not_before_ms=5000), 0)
+    waiting.put(pending("t3", expires_in_seconds=1)._replace(offered_to={"w1": "s1"}), 0)
     waiting.put(pending("t4", expires_in_seconds=2), 0)
     assert waiting.due(999).expired == []
     assert sorted(task.id for task in waiting.due(1000).expired) == ["t1", "t2", "t3"]
@@ -112,7 +111,7 @@ def test_a_task_that_is_put_back_after_its_time_expires_at_once() -> None:
 def test_an_ended_or_unknown_task_waits_nowhere() -> None:
     waiting = Waiting(TIMEOUT)
     for state in (TaskState.SUCCEEDED, TaskState.EXPIRED, TaskState.UNKNOWN):
-        waiting.put(replace(assigned(), state=state), 0)
+        waiting.put(assigned()._replace(state=state), 0)
     assert waiting.leases.count("w1") == 0
     assert len(waiting.backlog) == 0
 
@@ -123,5 +122,5 @@ def test_the_shape_of_a_task_is_all_that_placement_asks_of_it() -> None:
     assert shape_of(task) == shape_of(twin)
     assert shape_of(task).requires == {"docker": True, "memory_mb": Bound(min=512)}
     assert shape_of(task) != shape_of(pending(requires={"docker": True}))
-    assert shape_of(task) != shape_of(replace(task, site="site-b"))
-    assert shape_of(task) != shape_of(replace(task, pinned="w1"))
+    assert shape_of(task) != shape_of(task._replace(site="site-b"))
+    assert shape_of(task) != shape_of(task._replace(pinned="w1"))

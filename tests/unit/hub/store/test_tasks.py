@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,7 +45,12 @@ def test_an_id_that_is_another_tasks_clashes(connection: Connection) -> None:
 
 def test_within_one_submission_the_first_of_an_id_counts(connection: Connection) -> None:
     results, changes = tasks.submit(connection, [task(), task(), task(params={"n": 1}), task("t2")])
-    assert [(one.created, one.clash) for one in results] == [(True, False), (False, False), (False, True), (True, False)]
+    assert [(one.created, one.clash) for one in results] == [
+        (True, False),
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
     assert [change.after.id for change in changes] == ["t1", "t2"]
 
 
@@ -86,7 +90,7 @@ def test_an_offer_is_withdrawn_once(connection: Connection) -> None:
     assert (offered.attempt, offered.offered_to) == (1, {"w1": "s1"})
     tasks.submit(connection, [offered])
     (change,) = tasks.move(connection, {"t1": tasks.withdraw_offer})
-    assert change.after == replace(offered, offered_to=None)
+    assert change.after == offered._replace(offered_to=None)
     assert tasks.move(connection, {"t1": tasks.withdraw_offer}) == []
     (assigned,), _ = tasks.assign(connection, [Placed("t1", "w1")], now=5)
     assert assigned.after.attempt == 2
