@@ -67,7 +67,11 @@ class Hub:
             wire=self._wire,
             replies=replies,
         )
-        self._fleet.listen(on_change=self._dispatcher.on_fleet, on_synced=self._dispatcher.on_synced)
+        self._fleet.listen(
+            on_change=self._dispatcher.on_fleet,
+            on_hello=self._dispatcher.on_hello,
+            on_synced=self._dispatcher.on_synced,
+        )
         for listener in (self._dispatcher.on_changes, self._waiters.on_changes, replies.on_changes):
             self._feed.listen(listener)
         self._stopping = asyncio.Event()

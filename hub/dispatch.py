@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hub.feed import Feed
-    from hub.fleet import Fleet, Synced
+    from hub.fleet import Fleet, Hello
     from hub.rules.leases import Lease
     from hub.rules.life import Drop, Task
     from hub.rules.placement import Place, Shape
@@ -57,6 +57,7 @@ class Dispatcher:
         self._wire = wire
         self._waiting = Waiting(self._accept_timeout_ms)
         self._declined: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._missing: dict[str, list[Lease]] = {}
         self._given_up: list[tuple[Lease, str]] = []
         self._ended: Counter[str] = Counter()
         self._able: dict[Shape, list[Place]] = {}
@@ -89,11 +90,20 @@ class Dispatcher:
         self._able.clear()
         self._wake.set()
 
-    def on_synced(self, synced: Synced) -> None:
-        """Take back what a worker accepted, does not hold any more, and has not reported: it lost its disk."""
-        for lease in self._waiting.leases.of(synced.worker):
-            if lease.accepted and (lease.task, lease.attempt) not in synced.held:
-                self._given_up.append((lease, f"{synced.worker} came back without it"))
+    def on_hello(self, hello: Hello) -> None:
+        """Note what a worker accepted and does not hold any more: its journal may tell how that ended."""
+        self._missing[hello.worker] = [
+            lease
+            for lease in self._waiting.leases.of(hello.worker)
+            if lease.accepted and (lease.task, lease.attempt) not in hello.held
+        ]
+
+    def on_synced(self, worker: str) -> None:
+        """Take back what a worker did not hold at its hello, and has not reported: it lost its disk."""
+        leased = {(lease.task, lease.attempt) for lease in self._waiting.leases.of(worker)}
+        for lease in self._missing.pop(worker, ()):
+            if (lease.task, lease.attempt) in leased:
+                self._given_up.append((lease, f"{worker} came back without it"))
 
     def on_declined(self, worker: str, tasks: Iterable[str]) -> None:
         """Do not offer a task again to a session that declined it."""

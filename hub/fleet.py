@@ -44,7 +44,8 @@ class Worker:
 
     Attributes:
         place: The worker as placement sees it.
-        synced_session: The last session whose hello is answered and whose journal, as it was then, is committed.
+        unsynced: Its last hello, while not all of its journal, as it was then, is committed.
+        synced_session: The last session of which it is.
 
     """
 
@@ -54,6 +55,7 @@ class Worker:
     presence: Presence = field(default_factory=Presence)
     birth: Birth | None = None
     heartbeat: HeartbeatMessage | None = None
+    unsynced: Birth | None = None
     synced_session: str | None = None
 
     @property
@@ -63,8 +65,8 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Synced:
-    """A worker's session has told all that it knew when it began."""
+class Hello:
+    """What a worker holds, each a task and an attempt."""
 
     worker: str
     held: frozenset[tuple[str, int]]
@@ -83,7 +85,8 @@ class Fleet:
         self._ledger = ledger
         self._wire = wire
         self._on_change: Callable[[], None] = lambda: None
-        self._on_synced: Callable[[Synced], None] = lambda _: None
+        self._on_hello: Callable[[Hello], None] = lambda _: None
+        self._on_synced: Callable[[str], None] = lambda _: None
         self._workers: dict[str, Worker] = {}
         self._kinds = set(BUILT_IN_KINDS)
 
@@ -96,9 +99,19 @@ class Fleet:
             self._workers[row.id] = worker
             self._refresh_place(worker)
 
-    def listen(self, *, on_change: Callable[[], None], on_synced: Callable[[Synced], None]) -> None:
-        """Tell `on_change` when a worker comes, goes or changes what it can do, and `on_synced` when one has synced."""
+    def listen(
+        self, *, on_change: Callable[[], None], on_hello: Callable[[Hello], None], on_synced: Callable[[str], None]
+    ) -> None:
+        """Say who is told what.
+
+        Args:
+            on_change: A worker comes, goes, or can do other things now.
+            on_hello: A worker says what it holds.
+            on_synced: A worker's journal, as it was at its last hello, is committed.
+
+        """
         self._on_change = on_change
+        self._on_hello = on_hello
         self._on_synced = on_synced
 
     def get(self, worker: str) -> Worker | None:
@@ -172,12 +185,11 @@ class Fleet:
     def on_committed(self, worker_id: str, stream: str, through: int) -> None:
         """Note how far a worker's journal is committed: once its hello's last event is, the session has synced."""
         worker = self._workers.get(worker_id)
-        birth = worker.birth if worker else None
-        if worker is None or birth is None or birth.journal.stream != stream or worker.synced_session == birth.session:
+        hello = worker.unsynced if worker else None
+        if worker is None or hello is None or hello.journal.stream != stream or through < hello.journal.newest:
             return
-        if through >= birth.journal.newest:
-            worker.synced_session = birth.session
-            self._on_synced(Synced(worker_id, frozenset((ref.task, ref.attempt) for ref in birth.held)))
+        worker.unsynced, worker.synced_session = None, hello.session
+        self._on_synced(worker_id)
 
     # -- silence -----------------------------------------------------------------------------------------------------
 
@@ -219,6 +231,11 @@ class Fleet:
         presence = rules.on_birth(worker.presence, birth.session, interval_ms, retained=retained, now=now_ms())
         worker.birth = birth
         self._move(worker, presence)
+        if retained:  # no hello: it was said long ago, and another follows when the worker hears that we are here
+            await self._save(worker)
+            return
+        worker.unsynced = birth
+        self._on_hello(Hello(worker.id, frozenset((ref.task, ref.attempt) for ref in birth.held)))
         answer = await self._ledger.commit(partial(_welcome, worker=worker.row, birth=birth))
         self._wire.send(Control(worker.site, worker.id), encode(answer))
         self.on_committed(worker.id, birth.journal.stream, answer.committed_through)

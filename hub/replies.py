@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from broker.messages import Outcome, Reply, ReplyTo, encode
+from broker.messages import MAX_REPLY_TOPIC, Outcome, Reply, ReplyTo, encode
 from hub.rules.life import TaskState
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def reply_to(incoming: Incoming) -> ReplyTo | None:
-    """Return where `incoming` asked to be answered."""
-    if incoming.reply_topic is None:
+    """Return where `incoming` asked to be answered; None where its topic is longer than any that we answer on."""
+    if incoming.reply_topic is None or len(incoming.reply_topic) > MAX_REPLY_TOPIC:
         return None
     correlation = base64.b64encode(incoming.correlation).decode() if incoming.correlation is not None else None
     return ReplyTo(topic=incoming.reply_topic, correlation=correlation)

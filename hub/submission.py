@@ -84,6 +84,9 @@ class Submissions:
 
     async def on_stray(self, incoming: Incoming, error: TopicError) -> None:
         """Refuse a message on a topic that is none of ours, such as that of a site with an impossible name."""
+        if incoming.retained:  # it was refused when it was published
+            incoming.ack()
+            return
         rejection = Rejection(
             now_ms(), incoming.topic, None, HUB, None, str(error), [error.problem], excerpt(incoming.payload)
         )
@@ -121,8 +124,9 @@ class _Sighting:
 
     def read(self) -> Sequence[Assignment | TaskRequest | Refused]:
         """Return what the message holds."""
-        if self.reply and not self._submissions.may_answer_on(self.reply.topic):
-            problem = Problem("response topic", shown(self.reply.topic), "a topic under replies/")
+        asked = self._incoming.reply_topic
+        if asked is not None and not self._submissions.may_answer_on(asked):
+            problem = Problem("response topic", shown(asked), "a topic under replies/")
             return [Refused((problem,), excerpt(self._incoming.payload))]
         payload = self._incoming.payload
         return read_worker_tasks(payload) if isinstance(self._address, WorkerTasks) else read_site_tasks(payload)

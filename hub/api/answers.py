@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 500
 DEFAULT_PAGE = 50
+MAX_KEY = 2**63 - 1
+"""The largest key that a database holds."""
 
 log = get_logger(__name__)
 
@@ -70,7 +72,7 @@ class Paged(Query):
     """What every list takes."""
 
     limit: int = Field(default=DEFAULT_PAGE, ge=1, le=MAX_PAGE)
-    cursor: int | None = Field(default=None, ge=1)
+    cursor: int | None = Field(default=None, ge=1, le=MAX_KEY)
 
 
 QueryType = TypeVar("QueryType", bound=Query)

@@ -136,6 +136,7 @@ class DemoProcesses:
             "WORKER_OFFLINE_DIR": str(self.folder / worker.id),
             "WORKER_ALLOW_COMMANDS": json.dumps(ALLOWED_COMMANDS),
             "WORKER_PLUGINS": "edge_agent.samples",
+            "WORKER_STOP_SECONDS": "0.5",
         }
 
     def _log(self, name: str) -> Path:

@@ -108,6 +108,7 @@ class Ledger:
             log.error("a transaction failed", pieces=len(group), error=str(error))  # noqa: TRY400
             for piece in group:
                 piece.error = piece.error or error
+            connection.invalidate()  # SQLite may have left the transaction open: the next begins on a new connection
         loop = group[0].loop
         loop.call_soon_threadsafe(_answer, group)
 

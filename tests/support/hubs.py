@@ -88,6 +88,11 @@ class RunningHub:
         """Wait until the hub has its link."""
         await self.hub._wire.connected.wait()  # noqa: SLF001
 
+    async def deadlines_passed(self) -> None:
+        """Wait until the hub has looked after its deadlines: a task expires that nobody can run."""
+        task = await self.post({"kind": "noop", "worker": "nobody", "expires_in_seconds": 0.05})
+        assert (await self.ended(task["id"]))["state"] == "expired"
+
     async def _look(self, path: str, wanted: dict[str, object]) -> Shape | None:
         answer = await self.http.get(path)
         if answer.status_code == 404:

@@ -9,6 +9,8 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic_core import to_json
+
 from broker.clock import new_id, now_ms
 from broker.errors import LinkDown
 from broker.link import Link, Will
@@ -90,7 +92,7 @@ class ScriptedWorker:
             "journal": JournalPosition(stream=self.stream, oldest=self.reported + 1, newest=self.reported),
             "held": (),
         }
-        return Birth.model_validate({**fields, **changed})
+        return Birth.model_validate_json(to_json({**fields, **changed}))
 
     async def hello(self, **changed: object) -> Sync:
         """Say hello and return the hub's answer."""
@@ -161,7 +163,10 @@ class ScriptedWorker:
         return await self.report(TaskAccepted(**ref), TaskStarted(**ref))
 
     async def finish(
-        self, one: Assignment, outcome: Outcome = Outcome.SUCCEEDED, result: Any = None  # noqa: ANN401
+        self,
+        one: Assignment,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        result: Any = None,  # noqa: ANN401
     ) -> Receipt:
         """Say that an assignment has ended."""
         return await self.report(
@@ -206,9 +211,7 @@ async def scripted_worker(
         client_id=f"{topics.root}-{worker}",
         session_expiry_seconds=profile.get("session_expiry_seconds", 0),
     )
-    will = Will(
-        topic=topics.build(Status(site, worker)), payload=encode(Farewell(state="offline", session=session))
-    )
+    will = Will(topic=topics.build(Status(site, worker)), payload=encode(Farewell(state="offline", session=session)))
     async with link.connect(will) as connection:
         one = ScriptedWorker(worker, site, topics, connection, session, **profile)
         await connection.subscribe(topics.build(Control(site, worker)), topics.build(WorkerTasks(site, worker)))

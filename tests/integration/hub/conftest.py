@@ -38,7 +38,10 @@ class World:
         return running_hub(self.settings(**more), linked=linked)
 
     def worker(
-        self, worker: str = "w1", site: str = "site-a", **profile: Any  # noqa: ANN401
+        self,
+        worker: str = "w1",
+        site: str = "site-a",
+        **profile: Any,  # noqa: ANN401
     ) -> AbstractAsyncContextManager[ScriptedWorker]:
         return scripted_worker(self.broker_url, self.topics, worker, site, **profile)
 

@@ -49,7 +49,9 @@ async def test_the_same_body_in_another_order_is_the_same_task(hub: RunningHub) 
     await hub.post({"params": {"b": 2, "a": 1}, "kind": "noop", "id": "t1", "priority": 0}, 200)
 
 
-@pytest.mark.parametrize("change", [{"params": {"n": 2}}, {"site": "site-b"}, {"priority": 1}, {"worker": "w1"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"params": {"n": 2}}, {"site": "site-b"}, {"priority": 1}, {"worker": "w1"}], ids=str
+)
 async def test_another_body_with_a_known_id_is_a_conflict(hub: RunningHub, change: dict[str, object]) -> None:
     body = {"id": "t1", "kind": "noop", "site": "site-a", "params": {"n": 1}}
     await hub.post(body)
@@ -117,9 +119,7 @@ async def test_a_batch_answers_for_each_task_in_order(hub: RunningHub) -> None:
 
 async def test_a_batch_can_be_one_task_a_line(hub: RunningHub) -> None:
     lines = b'{"id": "t1", "kind": "noop"}\r\n\n{"id": "t2", "kind": "noop", "x": 1}\n{"id": "t3", "kind": "noop"}'
-    answer = await hub.http.post(
-        "/api/tasks/batch", content=lines, headers={"Content-Type": "application/x-ndjson"}
-    )
+    answer = await hub.http.post("/api/tasks/batch", content=lines, headers={"Content-Type": "application/x-ndjson"})
     assert [item["status"] for item in answer.json()["items"]] == ["created", "invalid", "created"]
 
 
@@ -183,7 +183,9 @@ async def test_a_wait_that_is_too_short_shows_the_task_as_it_stands(hub: Running
     assert (await hub.get("/api/tasks/t1/wait", timeout=0.01))["state"] == "pending"
 
 
-@pytest.mark.parametrize("path", ["/api/tasks/none", "/api/tasks/none/wait", "/api/workers/none", "/api/workers/none/tasks"])
+@pytest.mark.parametrize(
+    "path", ["/api/tasks/none", "/api/tasks/none/wait", "/api/workers/none", "/api/workers/none/tasks"]
+)
 async def test_what_is_not_there_is_named(hub: RunningHub, path: str) -> None:
     answer = await hub.http.get(path)
     assert answer.status_code == 404

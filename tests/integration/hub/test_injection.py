@@ -169,9 +169,7 @@ async def test_who_asked_travels_with_the_assignment(world: World, hub: RunningH
 
 
 @pytest.mark.parametrize("name", ["elsewhere/x", "{root}/v1/sites/site-a/tasks", "{root}/v1/replies/" + "x" * 600])
-async def test_a_response_topic_that_is_not_under_replies_is_refused(
-    world: World, hub: RunningHub, name: str
-) -> None:
+async def test_a_response_topic_that_is_not_under_replies_is_refused(world: World, hub: RunningHub, name: str) -> None:
     async with world.asker() as asker:
         where = name.format(root=world.topics.root)
         await asker.inject(world.site_topic(), {"id": "t1", "kind": "noop"}, reply_topic=where)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic_core import from_json
 
 from broker.local import free_port
 from tests.support.hubs import RunningHub, running_hub, settings_for
@@ -70,8 +71,8 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
     "site of 64": (body(site="s" * 64), "site", "sss"),
     "worker with a space": (body(worker="w 1"), "worker", "w 1"),
     "params an array": (body(params=[1]), "params", "[1]"),
-    "params with NaN": (b'{"kind": "noop", "params": {"x": NaN}}', "params.x", "nan"),
-    "params too large a number": (b'{"kind": "noop", "params": {"x": 1e999}}', "params.x", "inf"),
+    "params with NaN": (b'{"kind": "noop", "params": {"x": NaN}}', "params.x", "NaN"),
+    "params too large a number": (b'{"kind": "noop", "params": {"x": 1e999}}', "params.x", "Infinity"),
     "requires a list": (body(requires=["docker"]), "requires", "docker"),
     "requires null": (body(requires={"docker": None}), "requires.docker", "null"),
     "requires an unknown bound": (body(requires={"x": {"least": 1}}), "requires.x.least", "1"),
@@ -112,22 +113,23 @@ async def test_a_bad_body_is_named(hub: RunningHub, content: bytes, field: str, 
     await serves_on(hub)
 
 
-@pytest.mark.parametrize(("content", "field", "value"), BODIES.values(), ids=BODIES)
-async def test_in_a_batch_it_does_not_stop_the_good_ones(
-    hub: RunningHub, content: bytes, field: str, value: str
-) -> None:
-    before = json.dumps({"id": f"before-{hash(content)}", **GOOD}).encode()
+def _is_one_element(content: bytes) -> bool:
     try:
-        parsed = json.loads(content)
+        return not isinstance(from_json(content), list) and len(content) < 2**20
     except ValueError:
-        pytest.skip("it spoils the array that it stands in, as a test above shows")
-    if isinstance(parsed, list) or "bytes long" in value:
-        pytest.skip("in an array it is another thing")
-    answer = await hub.http.post("/api/tasks/batch", content=b"[" + before + b"," + content + b"]")
-    assert answer.status_code in (200, 201)
+        return False  # it spoils the array that it stands in
+
+
+ELEMENTS = {name: case for name, case in BODIES.items() if _is_one_element(case[0])}
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+async def test_in_a_batch_it_does_not_stop_the_good_ones(hub: RunningHub, name: str) -> None:
+    content, field, _ = ELEMENTS[name]
+    answer = await hub.http.post("/api/tasks/batch", content=b"[" + json.dumps(GOOD).encode() + b"," + content + b"]")
+    assert answer.status_code == 201
     good, bad = answer.json()["items"]
-    assert good["status"] in ("created", "known")
-    assert bad["status"] == "invalid"
+    assert (good["status"], bad["status"]) == ("created", "invalid")
     assert bad["problems"][0]["field"].startswith("[1]" if field == "body" else f"[1].{field}")
 
 
@@ -142,7 +144,7 @@ QUERIES = {
     "cursor without end": (f"/api/tasks?cursor={'9' * 400}", "cursor", "999"),
     "state unknown": ("/api/tasks?state=asleep", "state", "asleep"),
     "since a word": ("/api/tasks?since=yesterday", "since", "yesterday"),
-    "since before time": ("/api/tasks?since=0001-01-01T00:00:00%2B14:00", "since", "0001"),
+    "since with no zone": ("/api/tasks?since=2026-11-24T00:00:00", "since", "2026"),
     "misspelt": ("/api/tasks?sites=a", "sites", "a"),
     "rejections misspelt": ("/api/rejections?limits=1", "limits", "1"),
     "rejections limit": ("/api/rejections?limit=-1", "limit", "-1"),
