@@ -34,6 +34,9 @@ QOS = 1
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 KEEPALIVE_SECONDS = 20
 OPERATION_TIMEOUT_SECONDS = 10.0
+LEAVE_TIMEOUT_SECONDS = 1.0
+"""How long a broker that does not answer can hold up who leaves."""
+
 RECEIVE_MAXIMUM = 200
 STABLE_AFTER_SECONDS = 5.0
 """A connection that lived this long ends a row of failures."""
@@ -307,6 +310,7 @@ def _without_delay(client: aiomqtt.Client) -> None:
 
 
 async def _leave(client: aiomqtt.Client) -> None:
+    client.timeout = LEAVE_TIMEOUT_SECONDS
     try:
         await client.__aexit__(None, None, None)
     except aiomqtt.MqttError as error:

@@ -1,6 +1,8 @@
 """Handlers to try and to copy from: `WORKER_PLUGINS=edge_agent.samples` loads them into a stock agent."""
 
+import hashlib
 import shutil
+from pathlib import Path
 
 from edge_agent import Agent, TaskContext
 
@@ -16,9 +18,9 @@ async def disk(ctx: TaskContext, path: str = "/") -> dict[str, int]:
 
 
 @agent.task("sample.checksum")
-def checksum(path: str, algorithm: str = "sha256") -> dict[str, str]:
+def checksum(ctx: TaskContext, path: str, algorithm: str = "sha256") -> dict[str, str]:
     """Return the checksum of a file. It blocks, so it is no `async def`: the agent runs it in a thread."""
-    import hashlib  # noqa: PLC0415  loaded on the first use, not with every agent
-
-    with open(path, "rb") as file:  # noqa: PTH123
-        return {"path": path, algorithm: hashlib.file_digest(file, algorithm).hexdigest()}
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, algorithm).hexdigest()
+    ctx.fact(f"file{path}", algorithm, digest)
+    return {"path": path, algorithm: digest}

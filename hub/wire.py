@@ -7,12 +7,13 @@ assignments and the rest are all said again by those who need them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from broker import __version__
 from broker.clock import new_id
-from broker.errors import TopicError
+from broker.errors import LinkDown, TopicError
 from broker.link import Link, Will
 from broker.log import get_logger
 from broker.messages import HubStatusMessage, encode
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SENDERS = 8
 """Publications on their way to the broker at one time."""
+
+FAREWELL_SECONDS = 1.0
+"""How long a farewell may take."""
 
 SESSION_EXPIRY_SECONDS = 3600
 """How long the broker keeps for the hub what was published while it was away."""
@@ -115,7 +119,9 @@ class Wire:
                     group.create_task(self._publish_queued(connection), name=f"hub-send-{number}")
                 await self._announce(connection, "online")
         except asyncio.CancelledError:
-            await self._announce(connection, "offline")
+            with contextlib.suppress(LinkDown, TimeoutError):  # the will says it, where the broker does not answer
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await self._announce(connection, "offline")
             raise
         finally:
             self.connected.clear()

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, create_model
 from pydantic_core import to_json
 
 from broker.problems import explain
+from edge_agent.context import TaskContext
 from edge_agent.errors import PluginError
 from edge_agent.executors.base import PARAMS, Params
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from broker.messages import Requirement
     from broker.problems import Problem
-    from edge_agent.context import TaskContext
 
 _NO_ARGUMENT = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 
@@ -87,10 +87,14 @@ def _params_of(kind: str, function: Callable[..., Any]) -> type[Params]:
             f"argument_{number}": (hints.get(one.name, Any), _field(one))
             for number, one in enumerate(parameters[1:])
         }
-        return create_model(f"{function.__name__}_params", __base__=Params, **fields)
+        model = create_model(f"{function.__name__}_params", __base__=Params, **fields)
     except Exception as error:
         msg = f"{kind}: its parameters cannot be understood: {type(error).__name__}: {error}"
         raise PluginError(msg) from error
+    first = parameters[0].name
+    if hints.get(first, TaskContext) not in (TaskContext, Any):  # a param, and the one for the context is forgotten
+        raise PluginError(f"{kind}: its first parameter is {first!r}: expected one for the TaskContext before it")
+    return model
 
 
 def _field(parameter: inspect.Parameter) -> Any:  # noqa: ANN401  pydantic's own answer

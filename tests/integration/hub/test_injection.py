@@ -29,7 +29,8 @@ async def test_with_no_worker_it_waits_with_its_reason_and_runs_when_one_comes(w
         assert (await hub.ended("t1"))["state"] == "succeeded"
 
 
-async def test_without_an_id_and_with_no_worker_it_is_adopted_too(world: World, hub: RunningHub) -> None:
+@pytest.mark.usefixtures("hub")
+async def test_without_an_id_and_with_no_worker_it_is_adopted_too(world: World) -> None:
     async with world.asker() as asker:
         await asker.inject(world.site_topic(), [{"kind": "noop"}, {"kind": "noop"}])
     async with world.worker() as worker:
@@ -160,7 +161,8 @@ async def test_what_expires_is_answered(world: World, hub: RunningHub) -> None:
     assert (await hub.get("/api/tasks/t1"))["state"] == "expired"
 
 
-async def test_who_asked_travels_with_the_assignment(world: World, hub: RunningHub) -> None:
+@pytest.mark.usefixtures("hub")
+async def test_who_asked_travels_with_the_assignment(world: World) -> None:
     async with world.asker() as asker:
         await asker.inject(world.site_topic(), {"id": "t1", "kind": "noop"}, asks=True, correlation=b"hi")
         async with world.worker() as worker:
@@ -180,7 +182,8 @@ async def test_a_response_topic_that_is_not_under_replies_is_refused(world: Worl
     assert rejection["problems"][0]["value"].startswith(f'"{where[:50]}')
 
 
-async def test_what_a_worker_declined_and_nobody_can_run_is_answered(world: World, hub: RunningHub) -> None:
+@pytest.mark.usefixtures("hub")
+async def test_what_a_worker_declined_and_nobody_can_run_is_answered(world: World) -> None:
     async with world.worker() as worker, world.asker() as asker:
         injected = Injected(
             spec=TaskSpec(kind="nonsense"), via=Via.SITE, reply=ReplyTo(topic=asker.reply_topic, correlation="aGk=")

@@ -64,13 +64,12 @@ async def test_a_suspect_worker_gets_no_work(world: World, hub: RunningHub) -> N
 
 
 async def test_a_retained_birth_with_nothing_behind_it_goes_stale(world: World) -> None:
-    async with world.worker(greets=False, heartbeat_interval_seconds=0.3) as worker:
-        async with world.asker() as asker:
-            birth = worker.birth().model_dump_json(exclude_none=True).encode()
-            await asker.inject(world.worker_topic().replace("/tasks", "/status"), birth, retain=True)
-            async with world.hub() as hub:
-                assert (await hub.worker("w1", state="suspect"))["reason"] == "stale_retained"
-                assert (await hub.worker("w1", state="offline"))["reason"] == "stale_retained"
+    async with world.worker(greets=False, heartbeat_interval_seconds=0.3) as worker, world.asker() as asker:
+        birth = worker.birth().model_dump_json(exclude_none=True).encode()
+        await asker.inject(world.worker_topic().replace("/tasks", "/status"), birth, retain=True)
+        async with world.hub() as hub:
+            assert (await hub.worker("w1", state="suspect"))["reason"] == "stale_retained"
+            assert (await hub.worker("w1", state="offline"))["reason"] == "stale_retained"
 
 
 async def test_a_retained_birth_is_believed_once_a_heartbeat_comes(world: World) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from broker.clock import now_ms
 from broker.messages import (
+    EVENT,
     Cancel,
     FactObserved,
+    Gap,
     InputProblem,
     Outcome,
     Receipt,
@@ -22,6 +24,7 @@ from broker.messages import (
     encode,
 )
 from broker.topics import Events
+from hub.store.schema import reports
 
 if TYPE_CHECKING:
     from broker.messages import Assignment
@@ -129,7 +132,7 @@ async def test_a_batch_that_comes_again_or_overlaps_changes_nothing(world: World
             ((2, progress, second), 3),
             ((1, first, progress, second), 3),
         ):
-            await worker.send(*batch)  # type: ignore[arg-type]
+            await worker.send(*batch)
             assert (await worker.next_control(Receipt)).through == through
     task = await hub.ended("t1")
     assert (task["state"], len(task["attempts"])) == ("succeeded", 1)
@@ -341,6 +344,10 @@ async def test_events_that_a_worker_no_longer_has_are_recorded_as_a_gap(world: W
         fact = FactObserved(at=1, subject="s", name="n", value=1)
         await worker.send(101, fact, stream="st")
         assert (await worker.next_control(Receipt)).through == 101
+    with hub.hub._engine.connect() as connection:  # noqa: SLF001  no resource shows it yet
+        gap, _ = [EVENT.validate_json(row.body) for row in connection.execute(select(reports))]
+    assert isinstance(gap, Gap)
+    assert (gap.count, gap.reason) == (100, "the worker no longer has them")
 
 
 async def test_a_tasks_result_may_be_as_large_as_a_message(world: World, hub: RunningHub) -> None:

@@ -227,7 +227,7 @@ def test_a_status_is_a_birth_or_a_farewell() -> None:
     assert isinstance(STATUS.validate_json(json.dumps(BIRTH)), Birth)
     for state in ("offline", "stopped"):
         farewell = STATUS.validate_json(json.dumps({"state": state, "session": "s1"}))
-        assert farewell == Farewell(state=state, session="s1")  # type: ignore[arg-type]
+        assert farewell == Farewell(state=state, session="s1")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Example(ProgramSettings):
 
     port: int = Field(default=8000, ge=1, le=65535)
     name: str = "nobody"
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default={})
     urls: tuple[str, ...] = ()
     ratio: float = 0.5
     password: SecretStr | None = None

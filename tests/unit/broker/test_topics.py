@@ -63,9 +63,7 @@ def test_whatever_parses_is_built_again_as_it_was(topic: str) -> None:
     topics = Topics()
     try:
         address = topics.parse(topic)
-    except TopicError as error:
-        assert error.problem.field
-        assert error.problem.expected
+    except TopicError:
         return
     assert topics.build(address) == topic
 

@@ -93,7 +93,7 @@ def moved(*, idempotent: bool = True) -> Case:
     return start(accept(assign(case, "w2", 40), "w2", 2)[0], "w2", 2)[0]
 
 
-# -- the straight way ------------------------------------------------------------------------------------------------
+# -- the straight way -------------------------------------------------------------------------------------------------
 
 
 def test_a_task_comes_in_pending_with_its_deadline() -> None:
@@ -165,7 +165,7 @@ def test_progress_is_kept_and_moves_nothing() -> None:
     assert (case.attempts[1, "w1"].progress, case.attempts[1, "w1"].progress_message, drops) == (0.5, "half", ())
 
 
-# -- declined, retried, lost, expired ----------------------------------------------------------------------------------
+# -- declined, retried, lost, expired ---------------------------------------------------------------------------------
 
 
 def test_a_declined_task_is_placed_anew_and_says_why() -> None:
@@ -241,7 +241,7 @@ def test_only_what_is_pending_expires(case: Case) -> None:
     assert on_expired(case, NOW, None) == case
 
 
-# -- fencing -----------------------------------------------------------------------------------------------------------
+# -- fencing ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_attempt_that_was_superseded_is_dropped_when_it_is_accepted() -> None:
@@ -317,7 +317,7 @@ def test_a_success_of_an_attempt_that_was_told_to_stop_counts_all_the_same() -> 
     assert not case.attempts[1, "w1"].superseded
 
 
-# -- two ends ----------------------------------------------------------------------------------------------------------
+# -- two ends ---------------------------------------------------------------------------------------------------------
 
 End = tuple[str, int, Outcome, int]
 
@@ -388,7 +388,7 @@ def test_better_ends() -> None:
         assert better_end(order) is ends[2]
 
 
-# -- a clash -----------------------------------------------------------------------------------------------------------
+# -- a clash ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_refused_attempt_stays_out_of_the_tasks_life() -> None:
@@ -406,7 +406,7 @@ def test_an_attempt_that_is_known_is_not_refused() -> None:
     assert refuse(before, 1, "w1", "clashing id") == before
 
 
-# -- whatever comes, in whatever order -----------------------------------------------------------------------------------
+# -- whatever comes, in whatever order --------------------------------------------------------------------------------
 
 Step = Callable[[Case], Case]
 WORKERS, NUMBERS = st.sampled_from(["w1", "w2", "w3"]), st.integers(1, 3)

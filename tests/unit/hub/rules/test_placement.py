@@ -13,7 +13,7 @@ from broker.requirements import unmet
 from hub.rules.placement import MAX_QUEUED, Backlog, Place, Placed, Shape, explain, fits, new_rate, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from broker.messages import Requirement, Scalar
 
@@ -25,7 +25,7 @@ def worker(
     online: bool = True,
     slots: int = 2,
     kinds: Sequence[str] = ("noop",),
-    capabilities: dict[str, Scalar] | None = None,
+    capabilities: Mapping[str, Scalar] | None = None,
     in_flight: int = 0,
     last_used: int = 0,
 ) -> Place:
@@ -254,33 +254,41 @@ def test_whatever_is_placed_is_where_it_may_be_and_what_is_left_fits_nowhere(
     for number, one in enumerate(places):
         one.worker = f"w{number}"
     waiting = Backlog()
+    shapes = {f"t{number}": shape for number, (shape, _, _) in enumerate(tasks)}
     for number, (shape, priority, created) in enumerate(tasks):
         waiting.add(f"t{number}", shape, priority, created)
-    shapes = {f"t{number}": shape for number, (shape, _, _) in enumerate(tasks)}
-    kept_from = {(f"t{task}", f"w{one}") for task, one in kept}
     room = {one.worker: max(one.room, 0) for one in places}
-    by_name = {one.worker: one for one in places}
 
-    placed = place(waiting, among(*places), limit=limit, excluded=lambda task, one: (task, one.worker) in kept_from)
+    def may_go(task: str, where: Place) -> bool:
+        apart = (int(task[1:]), int(where.worker[1:])) in kept
+        return where.online and not apart and _is_able(shapes[task], where)
 
-    used = Counter(one.worker for one in placed)
+    placed = place(
+        waiting,
+        among(*places),
+        limit=limit,
+        excluded=lambda task, where: (int(task[1:]), int(where.worker[1:])) in kept,
+    )
+
     assert len(placed) <= limit
-    assert len({one.task for one in placed}) == len(placed) == len(tasks) - len(waiting)
-    for name, count in used.items():
+    assert len({decision.task for decision in placed}) == len(placed) == len(tasks) - len(waiting)
+    for name, count in Counter(decision.worker for decision in placed).items():
         assert count <= room[name]
-    for one in placed:
-        shape, where = shapes[one.task], by_name[one.worker]
-        assert where.online
-        assert shape.site in (None, where.site)
-        assert shape.worker in (None, where.worker)
-        assert shape.kind in where.kinds
-        assert unmet(shape.requires, where.capabilities) == []
-        assert (one.task, one.worker) not in kept_from
+    by_name = {one.worker: one for one in places}
+    assert all(may_go(decision.task, by_name[decision.worker]) for decision in placed)
     if len(placed) < limit:
-        for task in (task for task in shapes if task in waiting):
-            for where in places:
-                may = where.online and fits(shapes[task], where) and (task, where.worker) not in kept_from
-                assert not (may and where.room > 0)
+        left = [task for task in shapes if task in waiting]
+        assert not any(may_go(task, where) and where.room > 0 for task in left for where in places)
+
+
+def _is_able(shape: Shape, where: Place) -> bool:
+    """Say by the contract's own words whether a worker matches."""
+    return (
+        shape.site in (None, where.site)
+        and shape.worker in (None, where.worker)
+        and shape.kind in where.kinds
+        and unmet(shape.requires, where.capabilities) == []
+    )
 
 
 @given(st.integers(1, 6), st.integers(1, 20))

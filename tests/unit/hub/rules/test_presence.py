@@ -39,14 +39,17 @@ def test_a_worker_that_was_never_seen_is_offline() -> None:
 
 
 def test_a_birth_makes_it_online_at_once() -> None:
-    assert ONLINE == Presence(
-        state=PresenceState.ONLINE,
-        reason=None,
-        since_ms=100,
-        session="s1",
-        last_seen_ms=100,
-        waiting_since_ms=100,
-        interval_ms=INTERVAL,
+    assert (
+        Presence(
+            state=PresenceState.ONLINE,
+            reason=None,
+            since_ms=100,
+            session="s1",
+            last_seen_ms=100,
+            waiting_since_ms=100,
+            interval_ms=INTERVAL,
+        )
+        == ONLINE
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from broker.messages import Bound, TaskSpec
 from hub.rules.life import Case, Task, TaskState, assign, new_task
 from hub.rules.waiting import Waiting, shape_of

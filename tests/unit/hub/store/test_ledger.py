@@ -121,7 +121,11 @@ async def test_any_exception_belongs_to_who_submitted_the_work(ledger: Ledger) -
 
 async def test_work_is_done_in_the_order_of_submission(ledger: Ledger) -> None:
     done: list[int] = []
-    pieces = [ledger.submit(lambda _connection, number=number: done.append(number)) for number in range(300)]
+
+    def note(_connection: Connection, number: int) -> None:
+        done.append(number)
+
+    pieces = [ledger.submit(partial(note, number=number)) for number in range(300)]
     await asyncio.gather(*pieces)
     assert done == list(range(300))
 
