@@ -23,7 +23,7 @@ from broker.messages import (
     TaskRequest,
     TaskSubmission,
 )
-from broker.problems import Problem, explain
+from broker.problems import Problem, explain, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,17 @@ def read_worker_tasks(payload: bytes) -> list[Assignment | TaskRequest | Refused
 def read_submissions(payload: bytes, limit: int) -> list[TaskSubmission | Refused]:
     """Read an array of tasks as posted to the hub; `limit` is the most bytes that it may have."""
     return _read(payload, _ONE_SUBMISSION, _MANY_SUBMISSIONS, limit)
+
+
+def read_submission_lines(payload: bytes) -> list[TaskSubmission | Refused]:
+    """Read tasks one to a line (NDJSON): a line that is no task stands in nobody's way. Raises nothing."""
+    read: list[TaskSubmission | Refused] = []
+    for position, line in enumerate(line for line in payload.splitlines() if line.strip()):
+        try:
+            read.append(_ONE_SUBMISSION.validate_json(line))
+        except ValidationError as error:
+            read.append(_refused(error, line, position))
+    return read or [Refused((Problem(_ROOT, shown(excerpt(payload)), "at least one task"),), excerpt(payload))]
 
 
 def excerpt(payload: bytes) -> str:

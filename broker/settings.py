@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import sys
 import tomllib
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
+
+_ACCOUNT = re.compile(r"://[^/@\s\"']*@")
 
 EXIT_SETTINGS = 2
 """The exit code of a program with a wrong setting."""
@@ -130,7 +133,8 @@ def _named(problems: list[Problem], kind: type[ProgramSettings], from_file: Mapp
         in_file = name in from_file and variable not in os.environ
         close = difflib.get_close_matches(name, kind.model_fields, n=1) if problem.expected == NO_SUCH_FIELD else []
         expected = f"a setting; did you mean {close[0]}?" if close else problem.expected
-        named.append(Problem((name if in_file else variable) + dot + rest, _as_typed(problem.value), expected))
+        where = (name if in_file else variable) + dot + rest
+        named.append(Problem(where, _masked(_as_typed(problem.value)), expected))
     return named
 
 
@@ -156,5 +160,10 @@ def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
     if isinstance(value, dict | list | tuple):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+        return _masked(json.dumps(value, ensure_ascii=False))
+    return "" if value is None else _masked(str(value))
+
+
+def _masked(text: str) -> str:
+    """Hide the account in a URL: `mqtt://…@broker.example`."""
+    return _ACCOUNT.sub("://…@", text)

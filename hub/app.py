@@ -130,6 +130,10 @@ class Hub:
             wire=self._wire,
         )
 
+    def _on_link_up(self) -> None:
+        self._fleet.on_link_up()
+        self._dispatcher.on_link_up()
+
     def _handlers(self) -> Handlers:
         return Handlers(
             tasks=self._submissions.on_tasks,
@@ -137,7 +141,7 @@ class Hub:
             status=self._fleet.on_status,
             heartbeat=self._fleet.on_heartbeat,
             stray=self._submissions.on_stray,
-            link_up=self._fleet.on_link_up,
+            link_up=self._on_link_up,
             link_lost=self._fleet.on_link_lost,
         )
 
@@ -179,10 +183,14 @@ def listen(settings: HubSettings) -> socket.socket:
         raise SettingsError([Problem("HUB_HTTP_HOST", shown(host), expected)])
     try:
         family = socket.getaddrinfo(host, settings.http_port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, settings.http_port), family=family, backlog=1024)
+        listener = socket.create_server((host, settings.http_port), family=family, backlog=1024)
     except OSError as error:
         where = Problem("HUB_HTTP_PORT", str(settings.http_port), f"a port that is free on {host} ({error.strerror})")
         raise SettingsError([where]) from None
+    # Inherited by each connection. asyncio's own loop sets it only where a socket names its protocol, and this one does
+    # not: the body of an answer would wait 40 ms for the acknowledgement of its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from broker.clock import now_ms
 from broker.log import get_logger
 from broker.messages import MAX_MESSAGE_BYTES, Cancel, encode
@@ -19,8 +21,9 @@ from hub.rules import life, placement
 from hub.rules.adoption import waits_for
 from hub.rules.life import ENDED, TaskState
 from hub.rules.presence import PresenceState
-from hub.rules.waiting import Waiting, shape_of
+from hub.rules.waiting import Due, Waiting, shape_of
 from hub.store import tasks as store
+from hub.store.cases import load as load_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +44,8 @@ MAX_PLACED = 500
 """Tasks in one assignment transaction."""
 
 TICK_SECONDS = 0.25
+RETRY_SECONDS = 2.0
+"""How long the dispatcher waits when the database does not take what it decided."""
 
 log = get_logger(__name__)
 
@@ -62,6 +67,7 @@ class Dispatcher:
         self._ended: Counter[str] = Counter()
         self._able: dict[Shape, list[Place]] = {}
         self._turn = 0
+        self._link_up_ms = now_ms()
         self._wake = asyncio.Event()
 
     # -- what it is told -------------------------------------------------------------------------------------------
@@ -88,6 +94,11 @@ class Dispatcher:
     def on_fleet(self) -> None:
         """Follow a worker that came, went, or can do other things now."""
         self._able.clear()
+        self._wake.set()
+
+    def on_link_up(self) -> None:
+        """Begin to count the absence of workers anew: while the hub's own link was down, they could not be seen."""
+        self._link_up_ms = now_ms()
         self._wake.set()
 
     def on_hello(self, hello: Hello) -> None:
@@ -167,10 +178,26 @@ class Dispatcher:
         if not placed:
             return False
         self._turn += len(placed)
-        changes, sent = await self._ledger.commit(partial(store.assign, placed=placed, now=now_ms()))
+        try:
+            changes, sent = await self._ledger.commit(partial(store.assign, placed=placed, now=now_ms()))
+        except SQLAlchemyError:
+            log.exception("tasks_not_assigned", count=len(placed), next_try_seconds=RETRY_SECONDS)
+            await self._take_up_again([one.task for one in placed])
+            return False
         self._feed.publish(changes)
         self._publish(sent)
         return True
+
+    async def _take_up_again(self, ids: list[str]) -> None:
+        """Put tasks back where they wait, after a while: what was decided for them was not committed."""
+        await asyncio.sleep(RETRY_SECONDS)
+        cases = await self._ledger.commit(partial(load_cases, ids=ids))
+        for case in cases.values():
+            self._waiting.take_out(case.task.id)
+            self._waiting.put(case.task, now_ms())
+        for place in self._fleet.places():
+            self._recount(place.worker)
+        self._wake.set()
 
     def _publish(self, sent: Iterable[Sent]) -> None:
         by_worker: defaultdict[str, list[str]] = defaultdict(list)
@@ -184,9 +211,12 @@ class Dispatcher:
 
     async def _tick(self, now: int) -> None:
         due = self._waiting.due(now)
-        again = [
-            lease.task for lease in due.unaccepted if not lease.idempotent
-        ]  # it may run: only the same attempt is safe
+        if due.tried_again:
+            self._wake.set()
+        if not self._wire.connected.is_set():  # nobody could tell: what fell due is given as long again
+            due = Due(expired=due.expired)
+        # What may not run twice may run already: only the same attempt again is safe.
+        again = [lease.task for lease in due.unaccepted if not lease.idempotent]
         waited = f"did not accept it in {self._accept_timeout_ms / 1000:g} s"
         lost = [(lease, f"{lease.worker} {waited}") for lease in due.unaccepted if lease.idempotent]
         rules: dict[str, life.Rule] = {
@@ -196,9 +226,18 @@ class Dispatcher:
         for lease, why in (*self._take_given_up(), *lost, *self._held_by_lost_workers(now)):
             rules[lease.task] = partial(life.on_lost, number=lease.attempt, why=why)
         if rules:
-            self._feed.publish(await self._ledger.commit(partial(store.move, rules=rules)))
+            await self._move(rules)
         if again:
             self._publish(await self._ledger.commit(partial(store.again, ids=again)))
+
+    async def _move(self, rules: dict[str, life.Rule]) -> None:
+        try:
+            changes = await self._ledger.commit(partial(store.move, rules=rules))
+        except SQLAlchemyError:
+            log.exception("tasks_not_moved", count=len(rules), next_try_seconds=RETRY_SECONDS)
+            await self._take_up_again(list(rules))
+        else:
+            self._feed.publish(changes)
 
     # -- within ----------------------------------------------------------------------------------------------------
 
@@ -210,7 +249,8 @@ class Dispatcher:
         return [
             (lease, f"{worker.id} is offline: {worker.presence.reason or 'not seen'}")
             for worker in self._fleet.all()
-            if worker.presence.state is PresenceState.OFFLINE and now - worker.presence.since_ms > self._lost_after_ms
+            if worker.presence.state is PresenceState.OFFLINE
+            and now - max(worker.presence.since_ms, self._link_up_ms) > self._lost_after_ms
             for lease in self._waiting.leases.of(worker.id)
         ]
 

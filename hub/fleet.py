@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -242,7 +242,10 @@ class Fleet:
 
     def _move(self, worker: Worker, presence: Presence) -> None:
         before, worker.presence = worker.presence, presence
+        place = replace(worker.place)
         self._refresh_place(worker)
+        if worker.place != place or (before.state, before.reason) != (presence.state, presence.reason):
+            self._on_change()
         if (before.state, before.reason) != (presence.state, presence.reason):
             log.info(
                 "worker",
@@ -251,7 +254,6 @@ class Fleet:
                 state=presence.state.value,
                 reason=presence.reason and presence.reason.value,
             )
-        self._on_change()
 
     def _refresh_place(self, worker: Worker) -> None:
         place, birth = worker.place, worker.birth

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from broker import __version__
@@ -30,6 +31,9 @@ SENDERS = 8
 
 FAREWELL_SECONDS = 1.0
 """How long a farewell may take."""
+
+RETRY_SECONDS = 2.0
+"""How long a message waits that could not be handled. Its sender is held back by MQTT's own window meanwhile."""
 
 SESSION_EXPIRY_SECONDS = 3600
 """How long the broker keeps for the hub what was published while it was away."""
@@ -141,23 +145,23 @@ class Wire:
             try:
                 address = self.topics.parse(incoming.topic)
             except TopicError as error:
-                group.create_task(_guard(handlers.stray(incoming, error), incoming.topic))
+                group.create_task(_handle(partial(handlers.stray, incoming, error), incoming.topic))
                 continue
             work = self._route(address, incoming, handlers)
             if work is not None:
-                group.create_task(_guard(work, incoming.topic))
+                group.create_task(_handle(work, incoming.topic))
 
-    def _route(self, address: Address, incoming: Incoming, handlers: Handlers) -> Awaitable[None] | None:
+    def _route(self, address: Address, incoming: Incoming, handlers: Handlers) -> Callable[[], Awaitable[None]] | None:
         """Choose who answers. Tasks begin in the order of their messages, so what they submit is committed in order."""
         match address:
             case SiteTasks() | WorkerTasks():
-                return handlers.tasks(address, incoming, away=self._away)
+                return partial(handlers.tasks, address, incoming, away=self._away)
             case Events():
-                return handlers.events(address, incoming)
+                return partial(handlers.events, address, incoming)
             case Status():
-                return handlers.status(address, incoming)
+                return partial(handlers.status, address, incoming)
             case Heartbeat():
-                return handlers.heartbeat(address, incoming)
+                return partial(handlers.heartbeat, address, incoming)
             case HubStatus():
                 self._on_own_status(incoming)
             case Control():
@@ -171,9 +175,13 @@ class Wire:
             self._away = False
 
 
-async def _guard(work: Awaitable[None], topic: str) -> None:
-    """Keep one message's trouble (a full disk, say) to itself: it stays unacknowledged, and is sent again."""
-    try:
-        await work
-    except Exception:
-        log.exception("message_not_handled", topic=topic)
+async def _handle(work: Callable[[], Awaitable[None]], topic: str) -> None:
+    """Do `work`, and again after a while where it fails (a full disk, say): until then it stays unacknowledged."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("message_not_handled", topic=topic, next_try_seconds=RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from broker.errors import InvalidInput
 from broker.log import get_logger
 from broker.problems import Problem, explain, shown
-from hub.errors import ClashingId, LedgerClosed, NotFound
+from hub.errors import ClashingId, LedgerClosed, NotFound, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,6 +101,8 @@ def rfc3339(at_ms: int | None) -> str | None:
 async def on_invalid_input(_request: Request, error: Exception) -> Response:
     """Answer input that a model refused."""
     problems = error.problems if isinstance(error, InvalidInput) else ()
+    if isinstance(error, TooLarge):
+        return ProblemDocument(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large", problems)
     return ProblemDocument(HTTPStatus.UNPROCESSABLE_ENTITY, "The input is not valid", problems)
 
 

@@ -13,11 +13,11 @@ from starlette.routing import Route
 from broker.errors import InvalidInput
 from broker.messages import MAX_MESSAGE_BYTES, TaskSubmission
 from broker.problems import Problem, explain
-from broker.reading import Refused, read_submissions
+from broker.reading import Refused, read_submission_lines, read_submissions
 from hub.api.answers import JSON, Paged, Query, listed, query_of
 from hub.api.context import context_of
 from hub.api.shapes import task_in_full, task_shape
-from hub.errors import ClashingId, NotFound
+from hub.errors import ClashingId, NotFound, TooLarge
 from hub.rules.life import ENDED, TaskState
 from hub.store import queries
 
@@ -73,9 +73,11 @@ async def post_batch(request: Request) -> Response:
     """
     context = context_of(request)
     body = await _body(request, MAX_BATCH_BYTES)
-    read = read_submissions(_as_array(body), MAX_BATCH_BYTES)
-    if len(read) == 1 and isinstance(read[0], Refused) and read[0].position is None:
-        raise InvalidInput(read[0].problems)
+    is_array = body.lstrip()[:1] == b"["
+    read = read_submissions(body, MAX_BATCH_BYTES) if is_array else read_submission_lines(body)
+    whole = read[0] if len(read) == 1 else None
+    if isinstance(whole, Refused) and (whole.position is None or not is_array):
+        raise InvalidInput(whole.problems)
     checked = [_check(one, position, context) for position, one in enumerate(read)]
     results = iter(await context.submissions.post([one for one in checked if isinstance(one, TaskSubmission)]))
     items = [_refused_item(one) if isinstance(one, Refused) else _item(next(results)) for one in checked]
@@ -126,15 +128,8 @@ async def _body(request: Request, limit: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise InvalidInput([Problem("body", f"more than {limit} bytes long", f"at most {limit} bytes")])
+            raise TooLarge(limit)
     return bytes(body)
-
-
-def _as_array(body: bytes) -> bytes:
-    """Return NDJSON as an array, and an array as it is."""
-    if body.lstrip()[:1] == b"[":
-        return body
-    return b"[" + b",".join(line for line in body.splitlines() if line.strip()) + b"]"
 
 
 def _check(one: TaskSubmission | Refused, position: int, context: Context) -> TaskSubmission | Refused:

@@ -300,6 +300,8 @@ def on_expired(case: Case, now: int, why: str | None) -> Case:
     """Nobody began the task in the time that it was worth doing in; `why` it waited is kept."""
     if case.task.state is not TaskState.PENDING:
         return case
+    if case.task.offered_to and not case.task.idempotent:
+        return Case(case.task._replace(state=TaskState.UNKNOWN, reason=why, offered_to=None), case.attempts)
     error = f"not started in time: {why}" if why else "not started in time"
     return Case(case.task._replace(state=TaskState.EXPIRED, error=error, finished_ms=now, reason=None), case.attempts)
 

@@ -26,11 +26,20 @@ class Offer:
 
 @dataclass(slots=True)
 class Due:
-    """What has fallen due: decisions for the dispatcher to carry out."""
+    """What has fallen due: decisions for the dispatcher to carry out.
+
+    Attributes:
+        unaccepted: Sent, and not accepted in time.
+        offers: Offered, and not accepted in time.
+        expired: Not begun while it was worth it.
+        tried_again: How many tasks have gone back to the backlog for their next try.
+
+    """
 
     unaccepted: list[Lease] = field(default_factory=list)
     offers: list[Offer] = field(default_factory=list)
     expired: list[Task] = field(default_factory=list)
+    tried_again: int = 0
 
 
 class Waiting:
@@ -77,15 +86,14 @@ class Waiting:
 
     def due(self, now: int) -> Due:
         """Return what has fallen due, each thing once per timeout; delayed tasks go to the backlog."""
-        for task_id in _ripe(self._due_again, now):
-            delayed = self._delayed.pop(task_id, None)
-            if delayed:
-                self._enqueue(delayed)
+        delayed = [self._delayed.pop(task_id) for task_id in _ripe(self._due_again, now) if task_id in self._delayed]
+        for task in delayed:
+            self._enqueue(task)
         offers = [offer for offer in self._offers.values() if offer.judge_at_ms <= now]
         for offer in offers:
             offer.judge_at_ms = now + self._accept_timeout_ms
         expired = [self._expiring[task_id] for task_id in _ripe(self._expiries, now) if task_id in self._expiring]
-        return Due(self.leases.overdue(now, self._accept_timeout_ms), offers, expired)
+        return Due(self.leases.overdue(now, self._accept_timeout_ms), offers, expired, len(delayed))
 
     def _put_pending(self, task: Task, now: int) -> None:
         if task.expires_ms is not None:

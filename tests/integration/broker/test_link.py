@@ -43,9 +43,9 @@ async def test_a_will_is_published_for_a_connection_that_dies_and_not_for_one_th
         link = Link(url=broker.url, client_id="mortal")
         async with link.connect(Will(topic="will/ends", payload=b"no")):
             pass
-        async with link.connect(Will(topic="will/dies", payload=b"yes")), asyncio.timeout(5):
-            async with Link(url=broker.url, client_id="mortal").connect():  # takes it over
-                died = await anext(watcher.messages())
+        taker = Link(url=broker.url, client_id="mortal")
+        async with asyncio.timeout(5), link.connect(Will(topic="will/dies", payload=b"yes")), taker.connect():
+            died = await anext(watcher.messages())
     assert (died.topic, died.payload) == ("will/dies", b"yes")
 
 
@@ -61,9 +61,13 @@ async def test_a_link_connects_again_and_tells_how_it_went_down(broker: PrivateB
             async for _ in connection.messages():
                 pass
 
-    link = Link(url=broker.url, client_id="again")
+    def on_down(down: LinkDown, _: float) -> None:
+        downs.append(down)
+        if len(downs) == 1:
+            broker.start()
+
     async with asyncio.timeout(10):
-        await link.run(serve, on_down=lambda down, _: (downs.append(down), downs[1:] or broker.start())[0])
+        await Link(url=broker.url, client_id="again").run(serve, on_down=on_down)
     assert connections == 2
     assert all(down.url == broker.url and down.reason for down in downs)
 

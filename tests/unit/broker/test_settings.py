@@ -155,6 +155,11 @@ def test_settings_are_described_with_secrets_masked(monkeypatch: pytest.MonkeyPa
     }
 
 
+def test_the_account_in_a_url_is_masked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_URLS", '["smtp://me:hunter2@mail.example/x", "http://plain.example/@home"]')
+    assert describe(load(Example))["urls"] == '["smtp://…@mail.example/x", "http://plain.example/@home"]'
+
+
 def test_a_secret_that_is_not_set_is_shown_empty() -> None:
     assert describe(load(Example))["password"] == ""
 

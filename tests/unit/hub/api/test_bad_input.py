@@ -101,11 +101,12 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
 @pytest.mark.parametrize(("content", "field", "value"), BODIES.values(), ids=BODIES)
 async def test_a_bad_body_is_named(hub: RunningHub, content: bytes, field: str, value: str) -> None:
     answer = await hub.http.post("/api/tasks", content=content)
-    assert answer.status_code == 422, answer.text
+    status = 413 if value == "bytes long" else 422
+    assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     document = answer.json()
     first: dict[str, Any] = document["problems"][0]
-    assert (document["status"], bool(document["title"])) == (422, True)
+    assert (document["status"], bool(document["title"])) == (status, True)
     assert first["field"].startswith(field)
     assert value in first["value"]
     assert first["expected"]

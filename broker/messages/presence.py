@@ -1,0 +1,92 @@
+"""Who is there: births, farewells and heartbeats, and how a worker finds the broker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    TypeAdapter,
+)
+
+from broker.messages.base import (
+    Key,
+    Kind,
+    Message,
+    Milliseconds,
+    Scalar,
+)
+from broker.messages.tasks import TaskRef
+
+
+class JournalPosition(Message):
+    """What waits in a journal: sequence numbers `oldest` to `newest`; `oldest` is `newest + 1` where none does."""
+
+    stream: str
+    oldest: int = Field(ge=1)
+    newest: int = Field(ge=0)
+
+
+class Birth(Message):
+    """A worker is online: what it can do, and its hello. `session` is new for every connection."""
+
+    state: Literal["online"] = "online"
+    session: str
+    boot: str
+    at: Milliseconds
+    version: str
+    capabilities: dict[Key, Scalar] = {}
+    slots: int = Field(ge=1)
+    kinds: tuple[Kind, ...]
+    heartbeat_interval_seconds: float = Field(gt=0)
+    session_expiry_seconds: int = Field(ge=0)
+    journal: JournalPosition
+    held: tuple[TaskRef, ...] = ()
+
+
+class Farewell(Message):
+    """A worker is gone: `stopped` when it said so itself, `offline` when the broker says so for it (its will)."""
+
+    state: Literal["offline", "stopped"]
+    session: str
+
+
+WorkerStatus = Annotated[Birth | Farewell, Field(discriminator="state")]
+STATUS: TypeAdapter[Birth | Farewell] = TypeAdapter(WorkerStatus)
+
+
+class JournalDepth(Message):
+    """What waits in a journal."""
+
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    oldest_at: Milliseconds | None = None
+
+
+class HeartbeatMessage(Message):
+    """A worker's load. Every attempt in `running` is a lease that it keeps alive."""
+
+    session: str
+    at: Milliseconds
+    running: tuple[TaskRef, ...] = ()
+    queued: int = Field(ge=0)
+    journal: JournalDepth
+    written_bytes_today: int = Field(ge=0)
+    cpu_percent: float = Field(ge=0)
+    memory_bytes: int = Field(ge=0)
+    disk_free_bytes: int = Field(ge=0)
+
+
+class HubStatusMessage(Message):
+    """Whether a hub is there to take events; `session` is new for every connection."""
+
+    state: Literal["online", "offline"]
+    session: str
+    version: str = ""
+
+
+class Bootstrap(Message):
+    """What `GET /api/bootstrap` tells a worker that knows only the hub's URL."""
+
+    broker_url: str
+    root: str

@@ -1,0 +1,71 @@
+"""A database that fails for a while: nothing that the hub was given or had decided is lost with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from hub import dispatch, inbound, wire
+from hub.store import tasks as store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.integration.hub.conftest import World
+    from tests.support.hubs import RunningHub
+
+
+def failing_once(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `work` as it is on a disk that is full for a moment."""
+    calls = 0
+
+    def fail_first(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+        return work(*arguments, **named)
+
+    return fail_first
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub try again at once."""
+    monkeypatch.setattr(dispatch, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(wire, "RETRY_SECONDS", 0.01)
+
+
+async def test_a_task_that_could_not_be_assigned_is_assigned_later(
+    world: World, hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "assign", failing_once(store.assign))
+    async with world.worker(slots=1) as worker:
+        await hub.post({"id": "t1", "kind": "noop"})
+        one = await worker.next_assignment()
+        assert (one.id, one.attempt) == ("t1", 1)
+        await worker.run(one)
+    assert (await hub.ended("t1"))["state"] == "succeeded"
+
+
+async def test_a_task_whose_expiry_could_not_be_kept_expires_later(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "move", failing_once(store.move))
+    await hub.post({"id": "t1", "kind": "noop", "expires_in_seconds": 0.05})
+    assert (await hub.ended("t1"))["state"] == "expired"
+
+
+async def test_a_batch_that_could_not_be_committed_is_committed_later_with_no_new_connection(
+    world: World, hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "apply_batch", failing_once(inbound.apply_batch))
+    async with world.worker() as worker:
+        await hub.post({"id": "t1", "kind": "noop"})
+        one = await worker.next_assignment()
+        receipt = await worker.accept(one)
+        assert receipt.through >= 1
+        await worker.finish(one)
+    assert (await hub.ended("t1"))["state"] == "succeeded"
