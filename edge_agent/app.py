@@ -7,6 +7,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
+from broker.access import account_of
 from broker.clock import now_ms
 from broker.link import Link
 from broker.log import get_logger
@@ -57,7 +58,7 @@ class App:
 
     def __init__(self, settings: WorkerSettings, agents: Sequence[Agent] = ()) -> None:
         self.settings = settings
-        self.account = settings.account()
+        self.account = account_of(settings, "WORKER_")
         everyone = [*agents, *(one for one in plugins.load(settings.plugins) if one not in agents)]
         self.registry = Registry.of(
             (handler for agent in everyone for handler in agent.handlers.values()),

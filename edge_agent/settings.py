@@ -11,26 +11,17 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from broker.errors import InvalidInput, SettingsError, TopicError
-from broker.link import Account, BrokerUrl
+from broker.access import BrokerAddress, ReadableFile, TopicRoot
+from broker.errors import InvalidInput
 from broker.log import LogFormat, LogLevel
 from broker.messages import Key, Scalar
-from broker.problems import Problem, shown
 from broker.settings import ProgramSettings
-from broker.topics import NAME_PATTERN, Topics
+from broker.topics import NAME_PATTERN
 from edge_agent.rules.policy import Pattern
 
 MAX_INTERVAL_SECONDS = 24 * 3600.0
 MAX_SESSION_EXPIRY_SECONDS = 30 * 24 * 3600
 MODULE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
-
-
-def _broker_url(value: str) -> str:
-    try:
-        BrokerUrl.parse(value)
-    except InvalidInput as error:
-        raise ValueError(error.problems[0].expected) from None
-    return value
 
 
 def _hub_url(value: str) -> str:
@@ -45,29 +36,12 @@ def _hub_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _root(value: str) -> str:
-    try:
-        Topics(value)
-    except TopicError as error:
-        raise ValueError(error.problem.expected) from None
-    return value
-
-
 def _pattern(value: str) -> str:
     try:
         Pattern.parse(value)
     except InvalidInput as error:
         raise ValueError(error.problems[0].expected) from None
     return value
-
-
-def _readable(value: Path) -> Path:
-    try:
-        with value.open("rb"):
-            return value
-    except OSError as error:
-        msg = f"a file that can be read ({error.strerror})"
-        raise ValueError(msg) from None
 
 
 def _listed(value: object) -> object:
@@ -94,7 +68,6 @@ def _scalar(value: object) -> object:
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Module = Annotated[str, StringConstraints(pattern=MODULE_PATTERN)]
 Seconds = Annotated[float, Field(ge=0.05, le=MAX_INTERVAL_SECONDS)]
-File = Annotated[Path, AfterValidator(_readable)]
 
 
 class WorkerSettings(ProgramSettings):
@@ -108,10 +81,10 @@ class WorkerSettings(ProgramSettings):
         default="http://localhost:8000",
         description="The hub; it tells the broker's address where broker_url is unset.",
     )
-    broker_url: Annotated[str, AfterValidator(_broker_url)] | None = Field(
+    broker_url: BrokerAddress | None = Field(
         default=None, description="mqtt://, mqtts://, ws:// or wss://; unset, the hub is asked."
     )
-    root: Annotated[str, AfterValidator(_root)] = Field(default="edge", description="The first level of every topic.")
+    root: TopicRoot = Field(default="edge", description="The first level of every topic.")
     poll_interval_seconds: Seconds = Field(default=5.0, description="How often an unreachable hub is tried.")
     heartbeat_interval_seconds: Seconds = Field(default=30.0, description="How often the load is told.")
     offline_dir: Path = Field(default=Path("./offline"), description="Where tasks and results are kept.")
@@ -122,7 +95,7 @@ class WorkerSettings(ProgramSettings):
     plugins: Annotated[tuple[Module, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(), description="Modules of handlers, separated by commas."
     )
-    schedule: File | None = Field(
+    schedule: ReadableFile | None = Field(
         default=None, description="A file of what runs when. Read from the release that brings schedules."
     )
     allow_commands: tuple[Annotated[str, AfterValidator(_pattern)], ...] = Field(
@@ -159,13 +132,13 @@ class WorkerSettings(ProgramSettings):
         default=3.0, ge=0, le=3600, description="How long running tasks may go on after a stop was asked for."
     )
     username: str | None = Field(default=None, description="The worker's account at the broker.")
-    password_file: File | None = Field(default=None, description="A file that holds the account's password.")
+    password_file: ReadableFile | None = Field(default=None, description="A file that holds the account's password.")
     password: SecretStr | None = Field(default=None, description="The password itself; a file is better.")
-    tls_ca: File | None = Field(
+    tls_ca: ReadableFile | None = Field(
         default=None, description="The certificate authority that signed the broker's certificate."
     )
-    tls_certificate: File | None = Field(default=None, description="The worker's own certificate.")
-    tls_key: File | None = Field(default=None, description="The key of the worker's own certificate.")
+    tls_certificate: ReadableFile | None = Field(default=None, description="The worker's own certificate.")
+    tls_key: ReadableFile | None = Field(default=None, description="The key of the worker's own certificate.")
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(default="text", description="text or json.")
 
@@ -173,28 +146,3 @@ class WorkerSettings(ProgramSettings):
     def database(self) -> Path:
         """The SQLite file that holds the journal and the inbox."""
         return self.offline_dir / "journal.db"
-
-    def account(self) -> Account:
-        """Return how the worker shows itself to the broker. Raises `SettingsError` for a password file of no text."""
-        password = self.password.get_secret_value() if self.password else None
-        if self.password_file:
-            try:
-                password = self.password_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                problem = Problem(
-                    "WORKER_PASSWORD_FILE",
-                    shown(str(self.password_file)),
-                    f"a text file that can be read ({error})",
-                )
-                raise SettingsError([problem]) from None
-        return Account(
-            username=self.username,
-            password=password,
-            tls_ca=_text(self.tls_ca),
-            tls_certificate=_text(self.tls_certificate),
-            tls_key=_text(self.tls_key),
-        )
-
-
-def _text(path: Path | None) -> str | None:
-    return str(path) if path else None

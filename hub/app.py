@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from broker import __version__
+from broker.access import account_of
 from broker.errors import SettingsError
 from broker.link import Link
 from broker.log import get_logger
@@ -201,18 +202,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _link(settings: HubSettings) -> Link:
-    try:
-        account = settings.account()
-    except OSError as error:
-        where = Problem(
-            "HUB_PASSWORD_FILE",
-            shown(str(settings.password_file)),
-            f"a file that can be read ({error.strerror})",
-        )
-        raise SettingsError([where]) from None
     return Link(
         url=settings.broker_url,
         client_id=settings.client_id,
-        account=account,
+        account=account_of(settings, "HUB_"),
         session_expiry_seconds=SESSION_EXPIRY_SECONDS,
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from hub import dispatch, inbound, wire
+from hub import dispatch, wire
+from hub.ingest import apply_batch
 from hub.store import tasks as store
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def test_a_task_whose_expiry_could_not_be_kept_expires_later(
 async def test_a_batch_that_could_not_be_committed_is_committed_later_with_no_new_connection(
     world: World, hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbound, "apply_batch", failing_once(inbound.apply_batch))
+    monkeypatch.setattr("hub.inbound.apply_batch", failing_once(apply_batch))
     async with world.worker() as worker:
         await hub.post({"id": "t1", "kind": "noop"})
         one = await worker.next_assignment()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker.access import account_of
 from broker.errors import SettingsError
 from broker.settings import describe, load, unknown_variables
 from edge_agent.settings import WorkerSettings
@@ -97,7 +98,7 @@ def test_secrets_are_masked_and_the_file_of_one_is_read(monkeypatch: pytest.Monk
     monkeypatch.setenv("WORKER_PASSWORD_FILE", str(file))
     settings = load(WorkerSettings)
     assert "hunter2" not in str(describe(settings))
-    assert settings.account().password == "from the file"  # noqa: S105  an example
+    assert account_of(settings, "WORKER_").password == "from the file"  # noqa: S105  an example
 
 
 def test_an_unknown_variable_is_warned_of_with_the_nearest_name() -> None:
