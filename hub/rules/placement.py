@@ -24,6 +24,9 @@ QUEUED_SECONDS = 0.25
 MAX_QUEUED = 2000
 RATE_WINDOW_SECONDS = 1.0
 
+ABOUT_TO_GO = "it is about to be assigned"
+"""Why a task waits that has a worker: its assignment is being committed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -99,7 +102,7 @@ def explain(shape: Shape, places: Iterable[Place]) -> str:
     able = [place for place in with_kind if fits(shape, place)]
     if not able:
         return f"no online worker {where} has {_missing(shape, with_kind)}"
-    return "every worker that can run it is busy"
+    return ABOUT_TO_GO if _roomiest(able) else "every worker that can run it is busy"
 
 
 _Entry = tuple[int, int, int, str]
@@ -236,7 +239,9 @@ def _explain_pinned(shape: Shape, place: Place | None) -> str:
     if not place.online:
         return f"worker {shape.worker} is offline"
     misfit = _misfit(shape, place)
-    return f"worker {shape.worker}: {'; '.join(misfit)}" if misfit else f"worker {shape.worker} is busy"
+    if misfit:
+        return f"worker {shape.worker}: {'; '.join(misfit)}"
+    return ABOUT_TO_GO if place.room > 0 else f"worker {shape.worker} is busy"
 
 
 def _missing(shape: Shape, places: Iterable[Place]) -> str:

@@ -49,14 +49,14 @@ def test_the_commands_of_a_guide_do_what_it_says(guide: str, demo: DemoProcesses
     python = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     if python:
         (tmp_path / "my_site.py").write_text(python[1], encoding="utf-8")
-    shown = []
+    shown: list[str] = []
     with _workers(tmp_path, demo) as start:
         for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             script = _here(FOR_PEOPLE.sub("", block), demo)
             if "my_site.py" in script:
                 start(script)
             elif script.strip():
-                shown.append(_run(script, tmp_path))
+                shown.extend(_run(command, tmp_path, demo) for command in _commands(script))
     wanted = EXPECTED[guide]
     assert [text for text in wanted if text not in "".join(shown)] == [], "\n".join(shown)
 
@@ -75,12 +75,27 @@ def _here(script: str, demo: DemoProcesses) -> str:
     return script.replace("localhost:8000", f"127.0.0.1:{demo.http_port}").replace(".venv/bin", str(ROOT / ".venv/bin"))
 
 
-def _run(script: str, folder: Path) -> str:
+def _commands(script: str) -> list[str]:
+    """Take a block apart, where a line ends a command."""
+    return re.split(r"(?<![|\\])\n(?=\S)", script.strip())
+
+
+def _run(script: str, folder: Path, demo: DemoProcesses) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    if "mosquitto_pub" in script:
+        _settle(demo)
     return done.stdout
+
+
+def _settle(demo: DemoProcesses) -> None:
+    """Wait until the hub has what the workers had reported by now: a task at each of them is told after all that."""
+    with httpx.Client(base_url=demo.hub_url, timeout=20) as http:
+        for worker in WORKERS:
+            task = http.post("/api/tasks", json={"kind": "noop", "worker": worker.id}).raise_for_status().json()
+            http.get(f"/api/tasks/{task['id']}/wait").raise_for_status()
 
 
 @contextmanager
