@@ -102,9 +102,12 @@ def idle_agent(house: House) -> tuple[float, float, int]:
 
 
 def bare_python_mb() -> float:
-    """Return the memory of a Python that has loaded nothing but asyncio."""
-    script = "import asyncio, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    return int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout) / 1e3
+    """Return the memory in MB of a Python that has loaded nothing but asyncio."""
+    script = "import asyncio, sys; print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as bare:
+        if bare.stdout:
+            bare.stdout.readline()
+        return psutil.Process(bare.pid).memory_info().rss / 1e6
 
 
 def commits_per_second(folder: Path) -> tuple[float, float]:

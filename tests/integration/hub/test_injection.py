@@ -47,7 +47,7 @@ async def test_without_an_id_and_with_a_worker_it_is_left_alone(world: World, hu
 
 
 async def test_what_no_worker_accepts_is_dispatched_as_the_second_attempt(world: World) -> None:
-    async with world.hub(accept_timeout_seconds=0.3) as hub, world.worker() as worker, world.asker() as asker:
+    async with world.hub(accept_timeout_seconds=1.5) as hub, world.worker() as worker, world.asker() as asker:
         await asker.inject(world.site_topic(), {"id": "t1", "kind": "noop"})
         waiting = await hub.task("t1", state="pending")
         assert waiting["reason"] == "it was published to workers, and none has accepted it yet"
