@@ -19,8 +19,8 @@ from broker.messages import MAX_MESSAGE_BYTES, Cancel, encode
 from broker.topics import Control, WorkerTasks
 from hub.rules import life, placement
 from hub.rules.adoption import waits_for
-from hub.rules.life import ENDED, TaskState
 from hub.rules.presence import PresenceState
+from hub.rules.task import ENDED, TaskState
 from hub.rules.waiting import Due, Waiting, shape_of
 from hub.store import tasks as store
 from hub.store.cases import load as load_cases
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from hub.feed import Feed
     from hub.fleet import Fleet, Hello
     from hub.rules.leases import Lease
-    from hub.rules.life import Drop, Task
     from hub.rules.placement import Place, Shape
+    from hub.rules.task import Drop, Task
     from hub.rules.waiting import Offer
     from hub.settings import HubSettings
     from hub.store.cases import Change

@@ -7,7 +7,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hub.rules.life import ENDED
+from hub.rules.task import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

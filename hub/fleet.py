@@ -15,9 +15,9 @@ from broker.messages import BUILT_IN_KINDS, STATUS, Birth, Gap, HeartbeatMessage
 from broker.topics import Control
 from hub.rules import presence as rules
 from hub.rules.adoption import Witness
-from hub.rules.life import ENDED, Case
 from hub.rules.placement import Place
 from hub.rules.presence import Presence, PresenceState
+from hub.rules.task import ENDED, Case
 from hub.store import cases
 from hub.store.reports import add_reports, advance, committed_through
 from hub.store.workers import WorkerRow, save_worker

@@ -25,7 +25,7 @@ from broker.messages import (
 from broker.problems import Problem, shown
 from hub.rules import life
 from hub.rules.admission import refusals
-from hub.rules.life import Case, Drop, new_task
+from hub.rules.task import Case, Drop, new_task
 from hub.store import cases
 from hub.store.reports import Rejection, add_rejections, add_reports, advance, committed_through
 

@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING
 
 from broker.messages import MAX_REPLY_TOPIC, Outcome, Reply, ReplyTo, encode
-from hub.rules.life import TaskState
+from hub.rules.task import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from broker.topics import SiteTasks, WorkerTasks
 from hub.replies import reply_to
 from hub.rules.admission import refusals
 from hub.rules.adoption import Adopt, Leave, Watch, who_answers
-from hub.rules.life import VIA_HTTP, Task, new_task
+from hub.rules.task import VIA_HTTP, Task, new_task
 from hub.store import tasks as store
 from hub.store.reports import Rejection, add_rejections
 

@@ -11,7 +11,7 @@ from hub.api.answers import rfc3339
 if TYPE_CHECKING:
     from hub.api.context import Context
     from hub.fleet import Worker
-    from hub.rules.life import Attempt, Task
+    from hub.rules.task import Attempt, Task
 
 _SPEC_FIELDS = ("params", "requires", "labels", "timeout_seconds", "retry")
 

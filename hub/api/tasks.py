@@ -18,7 +18,7 @@ from hub.api.answers import JSON, Paged, Query, listed, query_of
 from hub.api.context import context_of
 from hub.api.shapes import task_in_full, task_shape
 from hub.errors import ClashingId, NotFound, TooLarge
-from hub.rules.life import ENDED, TaskState
+from hub.rules.task import ENDED, TaskState
 from hub.store import queries
 
 if TYPE_CHECKING:

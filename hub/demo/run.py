@@ -15,7 +15,7 @@ from broker.errors import BrokerStartError
 from hub.demo import screen
 from hub.demo.processes import DemoProcesses
 from hub.demo.scenario import STEPS, WORKERS
-from hub.rules.life import ENDED
+from hub.rules.task import ENDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,8 @@ def run(*, once: bool, picture: Path | None = None) -> int:
 
     """
     console = Console(record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT) if picture else Console()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        signal.signal(ending, _interrupt)
     try:
         with DemoProcesses() as processes:
             return _Demo(processes, console).play(once=once, picture=picture)

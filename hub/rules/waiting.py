@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from broker.messages import TaskSpec
 from hub.rules.leases import Lease, Leases
-from hub.rules.life import HELD, Task, TaskState
 from hub.rules.placement import Backlog, Shape
+from hub.rules.task import HELD, Task, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

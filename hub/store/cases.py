@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
-from hub.rules.life import Attempt, AttemptState, Case, Task, TaskState
+from hub.rules.task import Attempt, AttemptState, Case, Task, TaskState
 from hub.store.schema import attempts, tasks
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import Select, and_, func, or_, select
 
-from hub.rules.life import TaskState
+from hub.rules.task import TaskState
 from hub.store import cases
 from hub.store.schema import attempts, rejections, tasks, workers
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-    from hub.rules.life import Attempt, Task
+    from hub.rules.task import Attempt, Task
 
 
 Row = TypeVar("Row")

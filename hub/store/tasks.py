@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from broker.messages import assignment_json
 from hub.rules import life
-from hub.rules.life import ENDED, Case, Task, TaskState
+from hub.rules.task import ENDED, Case, Task, TaskState
 from hub.store import cases
 from hub.store.schema import tasks
 

@@ -52,7 +52,8 @@ def test_the_scenario_runs_once_beside_taken_ports_and_says_so() -> None:
     assert "All 8 tasks ended as they should." in done.stdout
 
 
-def test_ctrl_c_ends_everything_within_three_seconds() -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_ends_everything_within_three_seconds(ending: signal.Signals) -> None:
     controller, terminal = pty.openpty()
     size = {"TERM": "xterm", "COLUMNS": "140", "LINES": "40"}
     demo = subprocess.Popen(DEMO, env=clean_environment(size), cwd=ROOT, stdin=terminal, stdout=terminal)
@@ -63,7 +64,7 @@ def test_ctrl_c_ends_everything_within_three_seconds() -> None:
     assert "worker-site-b-01" in shown
 
     began = time.monotonic()
-    demo.send_signal(signal.SIGINT)
+    demo.send_signal(ending)
     code = demo.wait(10)
     assert time.monotonic() - began < 3
     assert code == 0

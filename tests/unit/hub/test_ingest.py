@@ -28,8 +28,8 @@ from broker.messages import (
     Via,
 )
 from hub.ingest import Source, apply_batch
-from hub.rules.life import AttemptState, TaskState, new_task
 from hub.rules.placement import Placed
+from hub.rules.task import AttemptState, TaskState, new_task
 from hub.store import cases, tasks as store
 from hub.store.reports import committed_through
 from hub.store.schema import attempts, rejections, reports, tasks
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.ingest import Committed
-    from hub.rules.life import Task
+    from hub.rules.task import Task
 
 SPEC = TaskSpec(kind="noop")
 W1 = Source("site-a", "w1", frozenset({"noop"}))

@@ -21,17 +21,9 @@ from broker.messages import (
     TaskStarted,
 )
 from hub.rules.life import (
-    ENDED,
-    HELD,
-    Attempt,
-    AttemptState,
-    Case,
-    Task,
-    TaskState,
     assign,
     better_end,
     is_refused,
-    new_task,
     on_accepted,
     on_declined,
     on_expired,
@@ -41,6 +33,7 @@ from hub.rules.life import (
     on_started,
     refuse,
 )
+from hub.rules.task import ENDED, HELD, Attempt, AttemptState, Case, Task, TaskState, new_task
 
 if TYPE_CHECKING:
     from hub.rules.life import Verdict

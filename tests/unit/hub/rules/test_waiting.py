@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from broker.messages import Bound, TaskSpec
-from hub.rules.life import Case, Task, TaskState, assign, new_task
+from hub.rules.life import assign
+from hub.rules.task import Case, Task, TaskState, new_task
 from hub.rules.waiting import Waiting, shape_of
 
 TIMEOUT = 1000

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import event
 
 from broker.messages import TaskSpec
-from hub.rules.life import Attempt, AttemptState, Case, Task, TaskState, assign, new_task
+from hub.rules.life import assign
+from hub.rules.task import Attempt, AttemptState, Case, Task, TaskState, new_task
 from hub.store import cases
 from tests.support.specs import JSON_VALUES, TEXTS
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from broker.messages import Assignment, ReplyTo, TaskSpec
 from broker.reading import read_worker_tasks
 from hub.rules import life
-from hub.rules.life import Task, TaskState, new_task
 from hub.rules.placement import Placed
+from hub.rules.task import Task, TaskState, new_task
 from hub.store import cases, queries, tasks
 
 if TYPE_CHECKING:
