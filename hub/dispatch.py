@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,7 +26,9 @@ from hub.store import tasks as store
 from hub.store.cases import load as load_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy import Connection
 
     from hub.feed import Feed
     from hub.fleet import Fleet, Hello
@@ -46,6 +48,8 @@ MAX_PLACED = 500
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 2.0
 """How long the dispatcher waits when the database does not take what it decided."""
+
+Found = TypeVar("Found")
 
 log = get_logger(__name__)
 
@@ -191,13 +195,22 @@ class Dispatcher:
     async def _take_up_again(self, ids: list[str]) -> None:
         """Put tasks back where they wait, after a while: what was decided for them was not committed."""
         await asyncio.sleep(RETRY_SECONDS)
-        cases = await self._ledger.commit(partial(load_cases, ids=ids))
+        cases = await self._look_up(partial(load_cases, ids=ids))
         for case in cases.values():
             self._waiting.take_out(case.task.id)
             self._waiting.put(case.task, now_ms())
         for place in self._fleet.places():
             self._recount(place.worker)
         self._wake.set()
+
+    async def _look_up(self, read: Callable[[Connection], Found]) -> Found:
+        """Read, however long the database fails: a read shares the commit, and so the fate, of the writes beside it."""
+        while True:
+            try:
+                return await self._ledger.commit(read)
+            except SQLAlchemyError:
+                log.exception("database_failed", next_try_seconds=RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _publish(self, sent: Iterable[Sent]) -> None:
         by_worker: defaultdict[str, list[str]] = defaultdict(list)
@@ -228,7 +241,7 @@ class Dispatcher:
         if rules:
             await self._move(rules)
         if again:
-            self._publish(await self._ledger.commit(partial(store.again, ids=again)))
+            self._publish(await self._look_up(partial(store.again, ids=again)))
 
     async def _move(self, rules: dict[str, life.Rule]) -> None:
         try:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker.clock import now_ms
 from broker.log import get_logger
@@ -212,7 +213,13 @@ class Fleet:
                     before = worker.presence
                     self._move(worker, rules.on_tick(before, now_ms()))
                     if worker.presence is not before:
-                        await self._save(worker)
+                        await self._save_judgement(worker)
+
+    async def _save_judgement(self, worker: Worker) -> None:
+        try:
+            await self._save(worker)
+        except SQLAlchemyError as error:  # it holds in memory, and is kept with the next word from or about the worker
+            log.error("judgement_not_kept", worker=worker.id, error=str(error))  # noqa: TRY400
 
     # -- within ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from hub import dispatch, wire
@@ -70,3 +71,25 @@ async def test_a_batch_that_could_not_be_committed_is_committed_later_with_no_ne
         assert receipt.through >= 1
         await worker.finish(one)
     assert (await hub.ended("t1"))["state"] == "succeeded"
+
+
+async def test_a_disk_that_is_full_for_a_while_ends_nothing(world: World) -> None:
+    failures = 0
+
+    def refuse(_: object) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+
+    async with world.hub(accept_timeout_seconds=0.3) as hub, world.worker(slots=1) as worker:
+        await hub.post({"id": "once", "kind": "noop", "idempotent": False})
+        one = await worker.next_assignment()
+        await hub.post({"id": "waits", "kind": "noop"})
+        event.listen(hub.hub._engine, "commit", refuse)  # noqa: SLF001  a disk cannot be filled from outside
+        failures = 4
+        assert (await worker.next_assignment()).attempt == one.attempt  # sent again, when the disk has room
+        assert failures == 0
+        await worker.run(one)
+        assert (await worker.next_assignment()).id == "waits"
+        await hub.ended("once")
