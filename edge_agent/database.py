@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_GROUP = 256
 """Pieces of work in one transaction, so that the first of them does not wait for ever."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """How many steps `edge_agent.schema` has."""
 
 BUSY_TIMEOUT_SECONDS = 5.0

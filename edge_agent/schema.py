@@ -64,3 +64,16 @@ def journal_and_inbox(database: Database) -> None:
         database.execute(statement)
     database.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
     database.execute("INSERT INTO about VALUES (?, ?)", ("stream", new_id()))
+
+
+@migrations()
+def classes_and_handles(database: Database) -> None:
+    """Tell apart what may be dropped first, and keep what an executor needs to find its work again.
+
+    `class` is a value of `edge_agent.rules.eviction.Class`. Only what goes first is indexed: results, which are most of
+    what is written, pay nothing.
+    """
+    database.execute("ALTER TABLE journal ADD COLUMN class INTEGER NOT NULL DEFAULT 3")
+    database.execute("CREATE INDEX journal_by_class ON journal (class, seq) WHERE class < 3")
+    database.execute("ALTER TABLE inbox ADD COLUMN handle TEXT")
+    database.execute("INSERT INTO about VALUES (?, ?)", ("settled", "0"))

@@ -53,8 +53,8 @@ class Uplink:
             self._journal.settle(through)
             self._move(rules.on_receipt(self._flow, through, self._clock()))
 
-    def on_credit(self, batches: int) -> None:
-        """Send so many more."""
+    def on_credit(self, batches: int | None) -> None:
+        """Send so many more; None is as many as there are."""
         self._move(rules.on_credit(self._flow, batches))
 
     def on_hub_away(self) -> None:

@@ -12,21 +12,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from broker.clock import now_ms
 from broker.log import get_logger
-from broker.messages import BUILT_IN_KINDS, STATUS, Birth, Gap, HeartbeatMessage, Sync, TaskRef, encode
+from broker.messages import BUILT_IN_KINDS, STATUS, Birth, HeartbeatMessage, encode
 from broker.topics import Control
 from hub.rules import presence as rules
 from hub.rules.adoption import Witness
 from hub.rules.placement import Place
 from hub.rules.presence import Presence, PresenceState
-from hub.rules.task import ENDED, Case
-from hub.store import cases
-from hub.store.reports import add_reports, advance, committed_through
 from hub.store.workers import WorkerRow, save_worker
+from hub.welcome import welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Set as AbstractSet
-
-    from sqlalchemy import Connection
 
     from broker.link import Incoming
     from broker.topics import Heartbeat, Status
@@ -243,7 +239,7 @@ class Fleet:
             return
         worker.unsynced = birth
         self._on_hello(Hello(worker.id, frozenset((ref.task, ref.attempt) for ref in birth.held)))
-        answer = await self._ledger.commit(partial(_welcome, worker=worker.row, birth=birth))
+        answer = await self._ledger.commit(partial(welcome, worker=worker.row, birth=birth))
         self._wire.send(Control(worker.site, worker.id), encode(answer))
         self.on_committed(worker.id, birth.journal.stream, answer.committed_through)
 
@@ -281,47 +277,3 @@ class Fleet:
     def _complain(self, incoming: Incoming, error: ValidationError) -> None:
         log.warning("message_not_understood", topic=incoming.topic, problem=str(error.errors(include_url=False)[:1]))
         incoming.ack()
-
-
-def _welcome(connection: Connection, worker: WorkerRow, birth: Birth) -> Sync:
-    """Keep a birth, and say where the worker's journal goes on and what it must not hold any more."""
-    save_worker(connection, worker)
-    journal = birth.journal
-    through = committed_through(connection, worker.id, journal.stream)
-    if journal.oldest > through + 1:
-        through = _skip_what_is_gone(connection, worker.id, birth, through)
-    return Sync(
-        session=birth.session,
-        stream=journal.stream,
-        committed_through=through,
-        drop=_superseded(connection, worker.id, birth.held),
-    )
-
-
-def _skip_what_is_gone(connection: Connection, worker: str, birth: Birth, through: int) -> int:
-    """Go on behind events that are gone (dropped, or in another database), and record that they are missing."""
-    journal = birth.journal
-    missing = journal.oldest - 1 - through
-    gap = Gap(
-        at=birth.at,
-        dropped="unknown",
-        count=missing,
-        first_at=birth.at,
-        last_at=birth.at,
-        reason="the worker no longer has them",
-    )
-    add_reports(connection, worker, journal.stream, [(through + 1, gap)])
-    advance(connection, worker, journal.stream, journal.oldest - 1)
-    return journal.oldest - 1
-
-
-def _superseded(connection: Connection, worker: str, held: tuple[TaskRef, ...]) -> tuple[TaskRef, ...]:
-    known = cases.load(connection, {ref.task for ref in held})
-    return tuple(ref for ref in held if ref.task in known and not _may_go_on(known[ref.task], ref, worker))
-
-
-def _may_go_on(case: Case, ref: TaskRef, worker: str) -> bool:
-    task = case.task
-    if task.state in ENDED or ref.attempt < task.attempt:
-        return False
-    return task.worker in (None, worker)

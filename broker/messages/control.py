@@ -12,6 +12,7 @@ from pydantic import (
 from broker.messages.base import (
     AttemptNumber,
     Message,
+    Milliseconds,
     TaskId,
 )
 from broker.messages.tasks import Assignment, TaskRef
@@ -25,8 +26,23 @@ class Receipt(Message):
     through: int = Field(ge=0)
 
 
+class ClockEcho(Message):
+    """The hub's part of a clock exchange (RFC 5905, §8).
+
+    `sent_at` is when the hello was sent, by the worker's clock; the others are when it came and when it was answered,
+    by the hub's.
+    """
+
+    sent_at: Milliseconds
+    received_at: Milliseconds
+    answered_at: Milliseconds
+
+
 class Sync(Message):
-    """The hub's answer to a hello: where the journal goes on, and what the worker must not hold any more."""
+    """The hub's answer to a hello: where the journal goes on, what the worker must not hold, and what it should.
+
+    `credit` is how many batches the hub takes for now; None is as many as there are.
+    """
 
     type: Literal["sync"] = "sync"
     session: str
@@ -35,6 +51,7 @@ class Sync(Message):
     drop: tuple[TaskRef, ...] = ()
     send: tuple[Assignment, ...] = ()
     credit: int | None = Field(default=None, ge=0)
+    clock: ClockEcho | None = None
 
 
 class Cancel(Message):
@@ -47,11 +64,20 @@ class Cancel(Message):
 
 
 class Credit(Message):
-    """How many more batches of history the hub will take now."""
+    """How many more batches the hub takes now; None is as many as there are."""
 
     type: Literal["credit"] = "credit"
-    batches: int = Field(ge=0)
+    batches: int | None = Field(default=None, ge=0)
 
 
-AnyControl = Annotated[Receipt | Sync | Cancel | Credit, Field(discriminator="type")]
+class Renew(Message):
+    """Close the intake in order, say hello, and open it anew.
+
+    The hello proves to the hub that whatever was on its way to this worker before is either held or gone.
+    """
+
+    type: Literal["renew"] = "renew"
+
+
+AnyControl = Annotated[Receipt | Sync | Cancel | Credit | Renew, Field(discriminator="type")]
 CONTROL: TypeAdapter[AnyControl] = TypeAdapter(AnyControl)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from itertools import count, pairwise
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
     Field,
     TypeAdapter,
+    model_validator,
 )
 
 from broker.messages.base import (
@@ -18,6 +20,9 @@ from broker.messages.base import (
     TaskId,
 )
 from broker.messages.tasks import Outcome, ReplyTo, TaskSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Event(Message):
@@ -135,15 +140,34 @@ class IncidentCleared(Event):
     fingerprint: str
 
 
+class Dropped(StrEnum):
+    """What a gap is about: a class of events, lowest first, or what cannot be told apart any more."""
+
+    PROGRESS = "progress"
+    FACTS = "facts"
+    INCIDENTS = "incidents"
+    RESULTS = "results"
+    UNREADABLE = "unreadable"
+    EVERYTHING = "everything"
+
+
 class Gap(Event):
-    """Events that the journal had to drop: which class, how many, from when to when, and why."""
+    """Events that were dropped: which class, how many, from when to when, and why; None is what nobody knows."""
 
     type: Literal["gap"] = "gap"
-    dropped: str
-    count: int = Field(ge=1)
-    first_at: Milliseconds
-    last_at: Milliseconds
+    dropped: Annotated[Dropped, Field(strict=False)]
+    count: int | None = Field(default=None, ge=1)
+    first_at: Milliseconds | None = None
+    last_at: Milliseconds | None = None
     reason: str
+
+
+class WorkerStarted(Event):
+    """The agent began to run. What follows, up to the next of its kind, is stamped by the clock of this `boot`."""
+
+    type: Literal["worker.started"] = "worker.started"
+    boot: str
+    version: str = ""
 
 
 AnyEvent = Annotated[
@@ -156,20 +180,49 @@ AnyEvent = Annotated[
     | FactObserved
     | IncidentRaised
     | IncidentCleared
-    | Gap,
+    | Gap
+    | WorkerStarted,
     Field(discriminator="type"),
 ]
 EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 
 class Batch(Message):
-    """Events `first`, `first + 1`, … of one stream, in order."""
+    """Events of one stream, in order: `first`, `first + 1`, … unless `numbers` says otherwise.
+
+    Attributes:
+        after: Everything between this number and `first` is gone from the journal. The hub takes the batch if it has
+            committed everything up to here; None is `first - 1`.
+        numbers: The number of each event, where some between them are gone.
+
+    """
 
     stream: str
     first: int = Field(ge=1)
     events: tuple[AnyEvent, ...] = Field(min_length=1)
+    after: int | None = Field(default=None, ge=0)
+    numbers: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.after is not None and self.after >= self.first:
+            raise ValueError(f"after is {self.after}: expected a number below first, {self.first}")
+        if self.numbers is not None:
+            growing = all(low < high for low, high in pairwise(self.numbers))
+            if len(self.numbers) != len(self.events) or self.numbers[0] != self.first or not growing:
+                raise ValueError("numbers: expected one for each event, growing from first")
+        return self
+
+    @property
+    def follows(self) -> int:
+        """What the hub must have committed to take this batch."""
+        return self.first - 1 if self.after is None else self.after
 
     @property
     def last(self) -> int:
         """The sequence number of the last event."""
-        return self.first + len(self.events) - 1
+        return self.numbers[-1] if self.numbers else self.first + len(self.events) - 1
+
+    def numbered(self) -> Iterator[tuple[int, AnyEvent]]:
+        """Yield each event with its number."""
+        return zip(self.numbers or count(self.first), self.events, strict=False)

@@ -20,15 +20,27 @@ from broker.messages.tasks import TaskRef
 
 
 class JournalPosition(Message):
-    """What waits in a journal: sequence numbers `oldest` to `newest`; `oldest` is `newest + 1` where none does."""
+    """What waits in a journal: sequence numbers `oldest` to `newest`; `oldest` is `newest + 1` where none does.
+
+    Everything up to `settled` has had a receipt: a hub that has committed less has lost something.
+    """
 
     stream: str
     oldest: int = Field(ge=1)
     newest: int = Field(ge=0)
+    settled: int = Field(default=0, ge=0)
 
 
 class Birth(Message):
-    """A worker is online: what it can do, and its hello. `session` is new for every connection."""
+    """A worker is online: what it can do, and its hello.
+
+    Attributes:
+        session: New for every connection.
+        boot: New for every process: whose clock `at` is by.
+        intake: New each time that the intake is opened. All that an earlier one took is in `held`, or in the journal.
+        transport: How it is connected. By `http` it gets no tasks from its site's topic.
+
+    """
 
     state: Literal["online"] = "online"
     session: str
@@ -42,6 +54,8 @@ class Birth(Message):
     session_expiry_seconds: int = Field(ge=0)
     journal: JournalPosition
     held: tuple[TaskRef, ...] = ()
+    intake: str = ""
+    transport: Literal["mqtt", "http"] = "mqtt"
 
 
 class Farewell(Message):
@@ -63,8 +77,26 @@ class JournalDepth(Message):
     oldest_at: Milliseconds | None = None
 
 
+class ClockSample(Message):
+    """A clock exchange, complete: hello sent and sync heard by the clock of `boot`, the two between by the hub's."""
+
+    boot: str
+    sent_at: Milliseconds
+    received_at: Milliseconds
+    answered_at: Milliseconds
+    heard_at: Milliseconds
+
+
 class HeartbeatMessage(Message):
-    """A worker's load. Every attempt in `running` is a lease that it keeps alive."""
+    """A worker's load, and the leases that it keeps alive.
+
+    Attributes:
+        held: Every attempt whose end is not in the journal, running or queued; None where they are too many to name.
+        position: How the journal stood when `held` was true.
+        clock: The last exchange of the connection.
+        storage: `full` while the disk takes nothing: the worker takes no tasks then.
+
+    """
 
     session: str
     at: Milliseconds
@@ -75,6 +107,10 @@ class HeartbeatMessage(Message):
     cpu_percent: float = Field(ge=0)
     memory_bytes: int = Field(ge=0)
     disk_free_bytes: int = Field(ge=0)
+    held: tuple[TaskRef, ...] | None = None
+    position: JournalPosition | None = None
+    clock: ClockSample | None = None
+    storage: Literal["ok", "full"] = "ok"
 
 
 class HubStatusMessage(Message):

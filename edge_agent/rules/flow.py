@@ -66,9 +66,9 @@ def on_sent(flow: Flow, first: int, last: int, now: float) -> Flow:
     return replace(flow, cursor=last + 1, flights=(*flow.flights, Flight(first, last, now)), credit=credit)
 
 
-def on_credit(flow: Flow, batches: int) -> Flow:
-    """Let this many more batches go."""
-    return replace(flow, credit=(flow.credit or 0) + batches)
+def on_credit(flow: Flow, batches: int | None) -> Flow:
+    """Let this many more batches go; None is as many as there are."""
+    return replace(flow, credit=None if batches is None else (flow.credit or 0) + batches)
 
 
 def on_receipt(flow: Flow, through: int, now: float) -> Flow:

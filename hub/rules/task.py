@@ -53,7 +53,7 @@ class AttemptState(StrEnum):
 
 
 class Attempt(NamedTuple):
-    """One try by one worker. Times of the worker are by its own clock."""
+    """One try by one worker. What the worker timed is by the hub's clock to within `error_ms`; None is not known."""
 
     number: int
     worker: str
@@ -67,6 +67,7 @@ class Attempt(NamedTuple):
     progress: float | None = None
     progress_message: str | None = None
     superseded: bool = False
+    error_ms: int | None = None
 
 
 class Task(NamedTuple):
@@ -80,6 +81,7 @@ class Task(NamedTuple):
         reply: A `ReplyTo` as JSON.
         worker: Who holds or held the current attempt.
         offered_to: While it is watched: the workers that should accept it, each with its session.
+        cancel_ms: When somebody asked to cancel it.
 
     """
 
@@ -107,6 +109,7 @@ class Task(NamedTuple):
     finished_ms: int | None = None
     not_before_ms: int | None = None
     offered_to: dict[str, str] | None = None
+    cancel_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The hub's tables, as SQLAlchemy Core has them; `migrations/` makes them.
 
-Times are Unix milliseconds by the hub's clock, but for those of attempts, which are by the worker's. JSON is kept as
-text, for it is only read back whole.
+Times are Unix milliseconds by the hub's clock; those that workers reported are corrected, to within `error_ms`. Where
+that is null nobody knows how far they are off. JSON is kept as text, for it is only read back whole.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ tasks = Table(
     Column("expires_ms", BigInteger),
     Column("not_before_ms", BigInteger),
     Column("offered_to", Text),
+    Column("cancel_ms", BigInteger),
     Index("tasks_by_state", "state", "seq"),
     Index("tasks_by_site", "site", "seq"),
     Index("tasks_by_worker", "worker", "seq"),
@@ -63,8 +64,21 @@ attempts = Table(
     Column("progress", Float),
     Column("progress_message", Text),
     Column("superseded", Boolean, nullable=False),
+    Column("error_ms", BigInteger),
     sqlite_with_rowid=False,
 )
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("seq", BigKey, primary_key=True, autoincrement=True),
+    Column("task", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("actions_by_task", "task", "seq"),
+)
+"""What people did to a task: `cancel`, `retry`, `resolve`, with what they said as JSON."""
 
 workers = Table(
     "workers",
@@ -78,6 +92,7 @@ workers = Table(
     Column("session", Text),
     Column("birth", Text),
     Column("heartbeat", Text),
+    Column("clocks", Text),
 )
 
 streams = Table(
@@ -86,6 +101,7 @@ streams = Table(
     Column("worker", Text, primary_key=True),
     Column("stream", Text, primary_key=True),
     Column("committed_through", BigInteger, nullable=False),
+    Column("boot", Text),
 )
 
 rejections = Table(

@@ -43,9 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from broker.link import Connection, Incoming
-    from broker.messages import Cancel, Credit
-
-    AnyControl = Receipt | Sync | Cancel | Credit
+    from broker.messages import AnyControl
 
 Message = TypeVar("Message")
 

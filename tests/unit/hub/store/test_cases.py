@@ -45,6 +45,7 @@ TASKS = st.builds(
     finished_ms=TIMES,
     not_before_ms=TIMES,
     offered_to=st.none() | st.dictionaries(TEXTS, TEXTS, max_size=2),
+    cancel_ms=TIMES,
 )
 ATTEMPTS = st.lists(
     st.builds(
@@ -61,6 +62,7 @@ ATTEMPTS = st.lists(
         progress=st.none() | st.floats(0, 1),
         progress_message=st.none() | TEXTS,
         superseded=st.booleans(),
+        error_ms=TIMES,
     ),
     max_size=3,
 ).map(lambda attempts: {(one.number, one.worker): one for one in attempts})
