@@ -1,7 +1,7 @@
 # Written for GNU make 3.81, which is what a Mac has.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages demo test lint bench
+.PHONY: help setup system-packages demo test chaos lint bench
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -16,6 +16,9 @@ demo: setup ## a broker, a hub and three sites at work (ONCE=1: run the scenario
 
 test: setup ## all tests
 	@$(BIN)/pytest -q
+
+chaos: setup ## breaks everything while work goes on, then checks (CHAOS_SECONDS=60, CHAOS_SEED=…)
+	@$(BIN)/python -m tests.chaos
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check --quiet

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.access import account_of
+from broker.backoff import delay_seconds
 from broker.clock import now_ms
 from broker.link import Link
 from broker.log import get_logger
 from broker.messages import Bootstrap
 from broker.topics import Events, Topics
-from edge_agent import inbox, plugins
+from edge_agent import aside, boots, inbox, plugins
 from edge_agent.answers import Answers
 from edge_agent.bootstrap import find_broker, wait_for_move
-from edge_agent.database import Database, connect
+from edge_agent.database import Database
+from edge_agent.errors import StorageClosed, StorageCorrupt
 from edge_agent.executors import Registry
 from edge_agent.intake import Intake
 from edge_agent.journal import Journal
@@ -24,6 +28,7 @@ from edge_agent.offline import OfflineDir
 from edge_agent.presence import Presence, Profile
 from edge_agent.runner import Runner
 from edge_agent.session import Name, Session
+from edge_agent.sqlite import connect
 from edge_agent.timers import Timers
 from edge_agent.uplink import Uplink
 
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
 FORGET_INTERVAL_SECONDS = 3600.0
 MS_A_DAY = 24 * 3600 * 1000
+BYTES_A_MB = 1_000_000
 
 CLOSE_INTAKE_SECONDS = 2.0
 INTERRUPT_SECONDS = 3.0
@@ -67,8 +73,18 @@ class App:
         )
         self._timers = [timer for agent in everyone for timer in agent.timers]
         self.offline = OfflineDir(settings.offline_dir)
-        self.database = Database(settings.database)
-        self.journal = Journal(self.database)
+        self.name = Name(settings.site, settings.id or "")
+        self.online = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._build()
+
+    def _build(self) -> None:
+        """Make everything that stands on the database."""
+        settings = self.settings
+        hold_seconds = settings.buffer_hold_seconds if settings.buffer_mode == "gentle" else None
+        self.database = Database(settings.database, hold_seconds=hold_seconds)
+        self.journal = Journal(self.database, max_bytes=int(settings.buffer_max_mb * BYTES_A_MB))
         self.answers = Answers(self.database)
         self.runner = Runner(
             slots=settings.slots,
@@ -86,45 +102,74 @@ class App:
             capabilities=settings.capabilities,
         )
         self._presence = self._make_presence()
-        self.name = Name(settings.site, settings.id or "")
-        self.online = asyncio.Event()
         self.session: Session | None = None
         self._uplink: Uplink | None = None
-        self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
 
     def open(self) -> None:
         """Take the offline directory and see that the database can be written. Raises `StorageError`."""
         self.offline.open()
-        connect(self.settings.database).close()
+        try:
+            connect(self.settings.database).close()
+        except StorageCorrupt as error:
+            aside.begin_anew(self.settings.database, error.reason)
         if not self.name.worker:
             self.name = Name(self.settings.site, self.offline.worker_id())
 
     async def run(self) -> None:
-        """Run until `stop`, SIGTERM or SIGINT; a second signal stops at once."""
+        """Run until `stop`, SIGTERM or SIGINT; a second signal stops at once.
+
+        A database that turns out to be damaged is set aside, and the agent begins anew with another.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        self.database.open()
+        damaged = 0
         try:
-            await self.journal.load()
-            await self.answers.load()
-            await self.runner.load()
+            while not await self._run_on_one_file():
+                await asyncio.to_thread(aside.begin_anew, self.settings.database, self.database.reason)
+                if damaged:  # a disk that fails again and again is not to be worn out
+                    await self._pause(delay_seconds(damaged, random.random()))  # noqa: S311  jitter is no secret
+                damaged += 1
+                self._build()
+        finally:
+            self.offline.close()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+        log.info("stopped", worker=self.name.worker)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _run_on_one_file(self) -> bool:
+        """Run until `stop`, and return True; or until the database turns out to be damaged."""
+        try:
+            self.database.open()
+            await self._load()
             async with asyncio.TaskGroup() as group:
                 runner = group.create_task(self.runner.run(), name="runner")
                 work = [
                     group.create_task(self._stay_connected(), name="session"),
                     group.create_task(self._run_timers(), name="timers"),
                     group.create_task(self._forget_old_ids(), name="forget"),
+                    group.create_task(self._watch_storage(), name="storage"),
                 ]
                 await self._stopping.wait()
                 await self._wind_down(runner, work)
+        except* StorageClosed:
+            if not self.database.reason:
+                raise
         finally:
             await self.database.close()
-            self.offline.close()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-        log.info("stopped", worker=self.name.worker)
+        return not self.database.reason
+
+    async def _load(self) -> None:
+        """Take up what the last run left; say first by whose clock all that follows is."""
+        await self.journal.load()
+        begin = partial(boots.begin, journal=self.journal, boot=self._presence.boot, at=now_ms())
+        await self.database.commit(begin, durable=True)
+        await self.answers.load()
+        await self.runner.load()
 
     def stop(self) -> None:
         """Stop in order; called again, stop at once."""
@@ -191,6 +236,11 @@ class App:
             before = now_ms() - int(self.settings.remember_days * MS_A_DAY)
             self.database.post(partial(inbox.forget, before=before))
             await asyncio.sleep(FORGET_INTERVAL_SECONDS)
+
+    async def _watch_storage(self) -> None:
+        """Take everything down with an error once the database is damaged."""
+        await self.database.broken.wait()
+        raise StorageCorrupt(self.database.path, self.database.reason)
 
     # -- stopping, in phases -----------------------------------------------------------------------------------------
 

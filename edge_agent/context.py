@@ -35,12 +35,19 @@ class TaskContext:
     """
 
     def __init__(
-        self, task_id: str, attempt: int, *, report: Callable[[Event], None], clock: Callable[[], int]
+        self,
+        task_id: str,
+        attempt: int,
+        *,
+        report: Callable[[Event], None],
+        clock: Callable[[], int],
+        keep: Callable[[JsonValue], Awaitable[None]] | None = None,
     ) -> None:
         self.task_id = task_id
         self.attempt = attempt
         self._report = report
         self._clock = clock
+        self._keep = keep
         self._cancelled = threading.Event()
 
     @property
@@ -78,6 +85,14 @@ class TaskContext:
         """
         ttl = None if ttl_seconds is None else float(ttl_seconds)
         self._report(FactObserved(at=self._clock(), subject=subject, name=name, value=value, ttl_seconds=ttl))
+
+    async def keep(self, handle: JsonValue) -> None:
+        """Keep what finds this attempt's work again if the agent dies; return when it is on the disk.
+
+        It is for executors whose work outlives the agent, and comes back in `Executor.reattach`. The last one counts.
+        """
+        if self._keep is not None:
+            await self._keep(handle)
 
     def cancel(self) -> None:
         """Let `cancelled` be true; the runner calls it."""

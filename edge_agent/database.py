@@ -1,67 +1,33 @@
-"""The agent's one SQLite file, and the one thread that writes it.
+"""The agent's one SQLite file, as the event loop sees it; `edge_agent.writer` is the one thread that writes it.
 
-An fsync on an SD card can take 50 ms, whether for one row or a hundred. So callers submit pieces of work, and whatever
-is queued is committed as one transaction (group commit), away from the event loop and its keepalive. Each piece has a
-savepoint of its own: one that fails takes nothing with it.
+Callers submit pieces of work, and whatever is queued is committed as one transaction (group commit). What becomes true
+in memory is told in the event loop, after the commit.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
-import sqlite3
 import threading
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.log import get_logger
-from edge_agent.errors import StorageClosed, StorageError
+from edge_agent import notes
+from edge_agent.errors import StorageClosed, StorageCorrupt, StorageError
+from edge_agent.reserve import Reserve
+from edge_agent.sqlite import Trouble, connect, trouble_of
+from edge_agent.writer import Piece, Transaction, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import sqlite3
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-MAX_GROUP = 256
-"""Pieces of work in one transaction, so that the first of them does not wait for ever."""
-
-SCHEMA_VERSION = 2
-"""How many steps `edge_agent.schema` has."""
-
-BUSY_TIMEOUT_SECONDS = 5.0
-MAX_WAL_BYTES = 4 * 1024 * 1024
+__all__ = ["Database", "Transaction", "connect"]
 
 Result = TypeVar("Result")
 
 log = get_logger(__name__)
-
-
-class Transaction:
-    """What a piece of work writes with. What it changes in memory belongs into `after_commit`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self.committed: list[Callable[[], None]] = []
-
-    def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
-        return self._connection.execute(sql, tuple(values))
-
-    def executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> sqlite3.Cursor:
-        """Run one statement for each row."""
-        return self._connection.executemany(sql, rows)
-
-    def after_commit(self, action: Callable[[], None]) -> None:
-        """Call `action` in the event loop once the work is committed, before its result is known; never if it fails."""
-        self.committed.append(action)
-
-
-@dataclass(slots=True)
-class _Piece:
-    work: Callable[[Transaction], Any]
-    future: asyncio.Future[Any] | None
-    result: Any = None
-    error: BaseException | None = None
-    committed: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Database:
@@ -69,12 +35,23 @@ class Database:
 
     Args:
         path: The file. Its directory is made if there is none.
+        hold_seconds: None commits before it answers. Else work is answered at once, and committed within this time:
+            for disks that wear out (WORKER_BUFFER_MODE=gentle).
+
+    Attributes:
+        full: Whether the disk takes nothing, or did not when it was last tried.
+        broken: Set once the file turned out to be damaged: nothing can be stored, and `reason` says what SQLite said.
 
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hold_seconds: float | None = None) -> None:
         self.path = path
-        self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self.full = False
+        self.broken = asyncio.Event()
+        self.reason = ""
+        self.make_room: Callable[[Transaction], bool] = lambda _: False
+        self._hold_seconds = hold_seconds
+        self._writer = Writer(path, Reserve(path.parent), self, hold_seconds=hold_seconds)
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,129 +60,140 @@ class Database:
         """Open or make the file, bring its schema up to date, and start the writer.
 
         Raises:
+            StorageCorrupt: If it is damaged.
             StorageError: If the file cannot be opened or written.
 
         """
         self._loop = asyncio.get_running_loop()
-        connection = connect(self.path)
-        self._thread = threading.Thread(target=self._run, args=(connection,), name="database", daemon=True)
+        try:
+            connection = self._connect()
+        except StorageCorrupt as error:
+            self.reason = error.reason
+            raise
+        self._thread = threading.Thread(target=self._writer.run, args=(connection,), name="database", daemon=True)
         self._thread.start()
 
     async def close(self) -> None:
         """Commit what was submitted, and close the file."""
-        if self._thread and not self._closed.is_set():
+        if self._thread is None:
+            return
+        if not self._closed.is_set():
+            self._put(Piece(notes.end_run))
             self._closed.set()
-            self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
+        self._writer.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._thread = None
 
-    async def commit(self, work: Callable[[Transaction], Result]) -> Result:
+    async def commit(self, work: Callable[[Transaction], Result], *, durable: bool = False) -> Result:
         """Do `work` in the next transaction, and return its result after the commit.
 
         Shielded: work that was submitted is done, whether or not the caller still waits.
+
+        Args:
+            work: What is done; it may be called again if its transaction fails.
+            durable: On the disk before it is answered, whatever the mode.
 
         Raises:
             StorageError: If the transaction could not be committed.
 
         """
-        return await asyncio.shield(self.submit(work))
+        future = self.submit(work, durable=durable)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_tell_nobody)
+            raise
 
-    def submit(self, work: Callable[[Transaction], Result]) -> asyncio.Future[Result]:
+    def submit(self, work: Callable[[Transaction], Result], *, durable: bool = False) -> asyncio.Future[Result]:
         """Queue `work`; the future has its result once the transaction that holds it is committed."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._put(_Piece(work, future))
+        self._put(Piece(work, future, durable=durable))
         return future
 
-    def post(self, work: Callable[[Transaction], object]) -> None:
-        """Queue `work` that nobody waits for, from any thread; a failure is logged."""
-        self._put(_Piece(work, None))
+    def post(
+        self,
+        work: Callable[[Transaction], object],
+        *,
+        instead: Callable[[], Callable[[Transaction], object] | None] | None = None,
+    ) -> None:
+        """Queue `work` that nobody waits for, from any thread.
 
-    def _put(self, piece: _Piece) -> None:
+        Where the disk takes nothing it is done later, before anything else; unless there is something to do `instead`,
+        which is asked for in the writer's thread.
+        """
+        self._put(Piece(work, instead=instead))
+
+    def allow_holding(self, allowed: bool, /) -> None:  # noqa: FBT001  it is what is said, not an option
+        """Say whether gentle mode may keep work in memory: while the hub commits it promptly."""
+        if self._hold_seconds is not None and self._writer.holding_allowed != allowed:
+            self._writer.holding_allowed = allowed
+            if not allowed and not self._closed.is_set():
+                self._put(Piece(lambda _: None, durable=True))  # what is held goes to the disk now
+
+    def _put(self, piece: Piece) -> None:
         if self._closed.is_set():
-            raise StorageClosed(self.path)
-        self._queue.put(piece)
+            raise StorageCorrupt(self.path, self.reason) if self.reason else StorageClosed(self.path)
+        self._writer.put(piece)
 
-    # -- in the writer's thread ------------------------------------------------------------------------------------
-
-    def _run(self, connection: sqlite3.Connection) -> None:
-        while group := self._next_group():
-            self._commit(connection, group)
-            if self._loop:
-                self._loop.call_soon_threadsafe(_answer, group)
-        connection.close()
-
-    def _next_group(self) -> list[_Piece]:
-        first = self._queue.get()
-        group = [first] if first else []
-        while group and len(group) < MAX_GROUP:
-            try:
-                piece = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if piece is None:
-                self._queue.put(None)  # for the next round: this group first
-                break
-            group.append(piece)
-        return group
-
-    def _commit(self, connection: sqlite3.Connection, group: list[_Piece]) -> None:
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file, where the disk is full with the room of the reserve."""
         try:
-            connection.execute("BEGIN")
-            for piece in group:
-                _do(connection, piece)
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:  # disk full, I/O error: it fails each piece, and no more
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            for piece in group:
-                piece.error = piece.error or StorageError(self.path, str(error))
+            connection = connect(self.path)
+        except StorageError as error:
+            reserve = Reserve(self.path.parent)
+            if trouble_of(error.__cause__ or error) is not Trouble.NO_ROOM or not reserve.give_up():
+                raise
+            connection = connect(self.path)
+        try:
+            notes.begin_run(connection, hold_seconds=self._hold_seconds)
+        except Exception as error:
+            connection.close()
+            kind = StorageCorrupt if trouble_of(error) is Trouble.CORRUPT else StorageError
+            raise kind(self.path, str(error)) from error
+        return connection
+
+    # -- what the writer says, in its thread -----------------------------------------------------------------------
+
+    def on_stored(self, pieces: Sequence[Piece]) -> None:
+        """Tell everybody whose work is stored, or was wrong."""
+        self._in_loop(partial(_answer, pieces))
+
+    def on_full(self, reason: str) -> None:
+        """Note that the disk takes nothing."""
+        if not self.full:
+            self.full = True
+            log.error("storage_full", path=str(self.path), reason=reason)
+
+    def on_room(self) -> None:
+        """Note that the disk takes what is written."""
+        if self.full:
+            self.full = False
+            log.warning("storage_ok", path=str(self.path))
+
+    def on_corrupt(self, reason: str) -> None:
+        """Take nothing more: the file is damaged."""
+        self.reason = reason
+        self._closed.set()
+        self._in_loop(self.broken.set)
+
+    def _in_loop(self, action: Callable[[], Any]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(action)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open or make the file and bring its schema up to date. Raises `StorageError`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
-        _migrate(connection)
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(path, getattr(error, "strerror", None) or str(error)) from None
-    return connection
+def _tell_nobody(future: asyncio.Future[Any]) -> None:
+    """Log the failure of work whose caller is gone."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.error("not_stored", reason=str(error))
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date. `user_version` says that it is, so that most starts load no tools for it."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
-        return
-    from sqlite_utils import Database as Tools  # noqa: PLC0415  3 MB
-
-    from edge_agent.schema import migrations  # noqa: PLC0415
-
-    migrations.apply(Tools(connection))
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _do(connection: sqlite3.Connection, piece: _Piece) -> None:
-    transaction = Transaction(connection)
-    connection.execute("SAVEPOINT piece")
-    try:
-        piece.result = piece.work(transaction)
-    except Exception as error:  # noqa: BLE001  it belongs to who submitted the work
-        piece.error = error
-        connection.execute("ROLLBACK TO piece")
-    else:
-        piece.committed = transaction.committed
-    connection.execute("RELEASE piece")
-
-
-def _answer(group: list[_Piece]) -> None:
+def _answer(pieces: Sequence[Piece]) -> None:
     """Tell everybody, in the event loop: first what is committed, then who waits for it."""
-    for piece in group:
+    for piece in pieces:
         if piece.error is None:
             for action in piece.committed:
                 action()
-    for piece in group:
+    for piece in pieces:
         if piece.future is None:
             if piece.error is not None:
                 log.error("not_stored", reason=str(piece.error))

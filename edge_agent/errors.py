@@ -3,6 +3,7 @@
 HoldfastError (broker.errors)
 ├── StorageError          the database in the offline directory cannot be opened or written
 │   └── StorageClosed     work was submitted after the database was closed
+│       └── StorageCorrupt    the file is damaged: it is set aside, and the agent begins a new one
 ├── PluginError           a module of handlers cannot be used: ends the program with exit code 2
 └── TaskFailed            an executor's way to end an attempt as failed, with a result of its own
 """
@@ -37,6 +38,13 @@ class StorageClosed(StorageError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "the database is closed")
+
+
+class StorageCorrupt(StorageClosed):
+    """The file is damaged. Nothing can be stored until another has taken its place."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        StorageError.__init__(self, path, reason)
 
 
 class PluginError(HoldfastError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.log import get_logger
 from broker.messages import Outcome
@@ -12,7 +12,7 @@ from edge_agent.rules import endings
 from edge_agent.rules.attempts import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from pydantic import JsonValue
 
@@ -44,20 +44,39 @@ class Execution:
         if self._stopped is None:
             self._stopped = ending
             self._context.cancel()
-            if self._scope is not None:
+            if self._scope is not None and not self._scope.expired():
                 self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def run(self, params: Mapping[str, JsonValue]) -> Ending:
         """Run it to its end."""
         if self._stopped is not None:
             return self._stopped
-        scope = asyncio.timeout(self._timeout_seconds)
+        return await self._see_through(self._executor.run(params, self._context))
+
+    async def resume(self, params: Mapping[str, JsonValue], handle: JsonValue) -> Ending | None:
+        """Take up what an earlier run of the agent has begun, and see it to its end; None if that is not possible.
+
+        Its time limit counts anew.
+        """
+        try:
+            work = await self._executor.reattach(params, self._context, handle)
+        except Exception as error:
+            log.warning("task_not_taken_up", task=self._context.task_id, kind=self._executor.kind, exc_info=error)
+            return self._stopped
+        return self._stopped if work is None else await self._see_through(work)
+
+    async def _see_through(self, work: Awaitable[Any]) -> Ending:
+        scope = asyncio.timeout(0 if self._stopped else self._timeout_seconds)
         try:
             async with scope:
                 self._scope = scope
-                result = await self._executor.run(params, self._context)
+                result = await work
         except TaskFailed as failed:
             return endings.failure(failed.error, failed.result)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():  # the agent ends
+                raise
+            return self._failed(error)  # something that the handler waited for was cancelled: that is its own failure
         except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may raise anything, and harms only its task
             return self._cut_short() if scope.expired() else self._failed(error)
         finally:
@@ -72,3 +91,8 @@ class Execution:
     def _failed(self, error: BaseException) -> Ending:
         log.warning("task_failed", task=self._context.task_id, kind=self._executor.kind, exc_info=error)
         return endings.failure(endings.raised(error))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

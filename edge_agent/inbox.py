@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json, to_json
 
 from broker.messages import ReplyTo, TaskSpec, Via, encode
 from edge_agent.rules.attempts import Held, Known, Ref
@@ -11,10 +13,12 @@ from edge_agent.rules.attempts import Held, Known, Ref
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from pydantic import JsonValue
+
     from broker.messages import Reply
     from edge_agent.database import Transaction
 
-_HELD = "SELECT task, attempt, digest, spec, via, reply, accepted_at, running FROM inbox"
+_HELD = "SELECT task, attempt, digest, spec, via, reply, accepted_at, running, handle FROM inbox ORDER BY task, attempt"
 _HOLD = """
     INSERT INTO inbox (task, attempt, digest, spec, via, reply, accepted_at, running)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -25,6 +29,7 @@ _REMEMBER = """
     WHERE excluded.attempt >= attempt
 """
 _KNOWN = "SELECT task, attempt, digest FROM {table} WHERE task IN ({marks})"
+_SPEC_FIELDS = set(TaskSpec.model_fields)
 _MOST_NAMES = 500
 """Names in one query: SQLite takes 999 on old boards."""
 
@@ -48,6 +53,12 @@ def mark_running(transaction: Transaction, refs: Iterable[Ref]) -> None:
     transaction.executemany("UPDATE inbox SET running = 1 WHERE task = ? AND attempt = ?", refs)
 
 
+def keep(transaction: Transaction, ref: Ref, handle: JsonValue) -> None:
+    """Keep what finds the work of an attempt again, which has begun by that."""
+    sql = "UPDATE inbox SET running = 1, handle = ? WHERE task = ? AND attempt = ?"
+    transaction.execute(sql, (to_json(handle).decode(), *ref))
+
+
 def end(transaction: Transaction, attempts: Sequence[Held], at: int) -> None:
     """Let attempts go, and remember their ids."""
     release(transaction, [one.ref for one in attempts])
@@ -60,21 +71,11 @@ def release(transaction: Transaction, refs: Iterable[Ref]) -> None:
 
 
 def held(transaction: Transaction) -> list[Held]:
-    """Return every attempt that is held, oldest first."""
-    return [
-        Held(
-            ref=Ref(task, attempt),
-            digest=digest,
-            spec=TaskSpec.model_validate_json(spec),
-            via=Via(via) if via else None,
-            reply=ReplyTo.model_validate_json(reply) if reply else None,
-            accepted_at=accepted_at,
-            running=bool(running),
-        )
-        for task, attempt, digest, spec, via, reply, accepted_at, running in transaction.execute(
-            f"{_HELD} ORDER BY accepted_at, task"
-        )
-    ]
+    """Return every attempt that is held; of one task the lower attempt first.
+
+    One that cannot be read has a `problem`: it must not keep the agent from its other work.
+    """
+    return [_read(row) for row in transaction.execute(_HELD)]
 
 
 def known(transaction: Transaction, tasks: Collection[str]) -> dict[str, Known]:
@@ -116,7 +117,26 @@ def answered(transaction: Transaction, numbers: Iterable[int]) -> None:
     transaction.executemany("DELETE FROM replies WHERE id = ?", [(number,) for number in numbers])
 
 
+def _read(row: tuple[Any, ...]) -> Held:
+    task, attempt, digest, spec, via, reply, accepted_at, running, handle = row
+    ref = Ref(task, attempt)
+    try:
+        return Held(
+            ref=ref,
+            digest=digest,
+            spec=TaskSpec.model_validate_json(spec),
+            via=Via(via) if via else None,
+            reply=ReplyTo.model_validate_json(reply) if reply else None,
+            accepted_at=accepted_at,
+            running=bool(running),
+            handle=from_json(handle) if handle else None,
+        )
+    except ValueError as error:  # pydantic's is one
+        problem = f"what was kept of it could not be read: {error}"
+        return Held(ref, TaskSpec(kind="unreadable"), digest, accepted_at, running=bool(running), problem=problem)
+
+
 def _row(one: Held) -> tuple[str, int, str, str, str | None, str | None, int, bool]:
-    spec = one.spec.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
+    spec = one.spec.model_dump_json(by_alias=True, include=_SPEC_FIELDS, exclude_defaults=True)
     reply = one.reply.model_dump_json(exclude_none=True) if one.reply else None
     return (*one.ref, one.digest, spec, one.via, reply, one.accepted_at, one.running)

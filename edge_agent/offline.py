@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from broker.log import get_logger
 from broker.messages import Bootstrap
 from edge_agent.errors import StorageError
 
@@ -25,6 +26,8 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 ID_BYTES = 4
+
+log = get_logger(__name__)
 
 
 class OfflineDir:
@@ -62,14 +65,21 @@ class OfflineDir:
             if kept:
                 return kept
         made = f"worker-{secrets.token_hex(ID_BYTES)}"
-        _write(file, f"{made}\n")
+        try:
+            _write(file, f"{made}\n")
+        except OSError as error:
+            raise StorageError(self.path, f"expected a directory that can be written ({error.strerror})") from None
         return made
 
     def keep_bootstrap(self, answer: Bootstrap) -> None:
         """Keep what the hub said, for a start without it."""
         text = answer.model_dump_json()
-        if self._bootstrap_text() != text:
+        if self._bootstrap_text() == text:
+            return
+        try:
             _write(self.path / "bootstrap.json", text)
+        except OSError as error:  # a full disk, say: this run knows it, and the next one asks again
+            log.warning("bootstrap_not_kept", path=str(self.path), reason=error.strerror)
 
     def kept_bootstrap(self) -> Bootstrap | None:
         """Return what the hub said last, if it ever did."""

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from broker.backoff import delay_seconds
 from broker.clock import now_ms
 from broker.log import get_logger
-from broker.messages import Outcome, TaskDeclined, TaskStarted
+from broker.messages import Outcome, TaskDeclined
 from edge_agent import inbox
 from edge_agent.context import TaskContext
-from edge_agent.errors import StorageClosed, StorageError
+from edge_agent.errors import StorageError
 from edge_agent.execution import Execution
+from edge_agent.record import Record
 from edge_agent.rules import endings
 from edge_agent.rules.admission import STOPPING, Take
 from edge_agent.rules.attempts import Ending, Held, Ref
 from edge_agent.rules.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from edge_agent.answers import Answers
     from edge_agent.database import Database, Transaction
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from edge_agent.journal import Journal
 
 DIED = "the worker died while it ran"
+
+MOST_ENDING = 1000
+"""How many ends may wait for their commit before nothing more is begun."""
 
 log = get_logger(__name__)
 
@@ -44,6 +46,8 @@ class _Running:
 
 class Runner:
     """Holds attempts from the commit that took them to the commit of their end.
+
+    Of one task one attempt runs at a time: a newer one stops the older, and waits until that has let go.
 
     Args:
         slots: How many run at one time.
@@ -67,11 +71,13 @@ class Runner:
         self._executors = executors
         self._database = database
         self._journal = journal
-        self._answers = answers
+        self._record = Record(database=database, journal=journal, answers=answers, on_ended=self._let_go)
+        self._held: dict[Ref, Held] = {}
+        self._latest: dict[str, Ref] = {}
         self._waiting = Waiting()
+        self._behind: dict[str, Held] = {}
         self._running: dict[Ref, _Running] = {}
         self._ending: set[Ref] = set()
-        self._latest: dict[str, Ref] = {}
         self._group: asyncio.TaskGroup | None = None
         self._closed = asyncio.Event()
         self._idle = asyncio.Event()
@@ -85,66 +91,61 @@ class Runner:
     @property
     def queued(self) -> int:
         """How many attempts wait for a slot."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._behind)
 
     @property
     def held(self) -> list[Ref]:
         """Every attempt whose end is not committed."""
-        return list(self._latest.values())
+        return list(self._held)
 
     def holds(self, task: str) -> bool:
         """Tell whether an attempt at `task` is held."""
         return task in self._latest
 
     async def load(self) -> None:
-        """Take up what an earlier run held: what it had begun was interrupted, what was queued runs."""
+        """Take up what an earlier run held: what was queued runs, what had begun goes on or was interrupted."""
         attempts = await self._database.commit(inbox.held)
-        begun = [one for one in attempts if one.running]
-        if begun:
-            interrupted = Ending(Outcome.INTERRUPTED, error=DIED)
-            await self._database.commit(partial(self.write_ends, ends=[(one, interrupted) for one in begun]))
-            log.warning("tasks_interrupted", tasks=[one.ref.task for one in begun])
-        self.submit(one for one in attempts if not one.running)
+        for held in attempts:
+            if held.running and not held.problem:
+                self._take_up(held)
+        self.submit(held for held in attempts if held.problem or not held.running)
 
     async def run(self) -> None:
         """Run what is submitted, until `close`."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            for running in list(self._running.values()):
+                self._attend(group, running, running.execution.resume(running.held.spec.params, running.held.handle))
             self._fill_slots()
+            group.create_task(self._watch_record(), name="record")
             await self._closed.wait()
-            self._group = None
 
     def submit(self, attempts: Iterable[Held]) -> None:
         """Queue attempts that are committed. A newer attempt at a task stops the older one."""
         for held in attempts:
-            older = self._latest.get(held.ref.task)
-            if older is not None:
-                self.cancel(older, f"superseded by attempt {held.ref.attempt}")
+            latest = self._latest.get(held.ref.task)
+            self._held[held.ref] = held
+            if latest is not None and latest.attempt > held.ref.attempt:
+                self._end(held, _superseded_by(latest))
+                continue
             self._latest[held.ref.task] = held.ref
-            self._waiting.add(held)
+            if latest is not None:
+                self._stop(latest, _superseded_by(held.ref))
+            if held.problem:
+                self._end(held, endings.failure(held.problem))
+            elif self._is_busy(held.ref.task):
+                self._behind[held.ref.task] = held
+            else:
+                self._waiting.add(held)
         self._fill_slots()
 
     def cancel(self, ref: Ref, reason: str) -> None:
         """End an attempt as cancelled, if it is held and has not ended."""
-        ending = Ending(Outcome.CANCELLED, error=reason or "cancelled")
-        running = self._running.get(ref)
-        if running is not None:
-            running.execution.stop(ending)
-        held = self._waiting.remove(ref)
-        if held is not None and self._group is not None:
-            self._group.create_task(self._commit_end(held, ending), name=f"end-{ref.task}")
+        self._stop(ref, Ending(Outcome.CANCELLED, error=reason or "cancelled"))
 
     def write_ends(self, transaction: Transaction, ends: Iterable[tuple[Held, Ending]]) -> None:
-        """Write the end of attempts to inbox and journal, and what is answered, within `transaction`."""
-        at = now_ms()
-        events = []
-        for held, ending in ends:
-            event = endings.finished(held, ending, at)
-            inbox.end(transaction, [held], at)
-            if held.reply:
-                self._answers.add(transaction, held.reply, endings.reply(event))
-            events.append(event)
-        self._journal.append(transaction, events)
+        """Write the end of attempts that were never submitted, within `transaction`."""
+        self._record.write_ends(transaction, ends)
 
     # -- stopping ----------------------------------------------------------------------------------------------------
 
@@ -153,10 +154,18 @@ class Runner:
         self._closed.set()
 
     async def hand_back(self) -> None:
-        """Give what is queued back to the hub, which places it elsewhere."""
-        attempts = self._waiting.clear()
-        if attempts:
+        """Give what is queued back to the hub, which places it elsewhere; on a full disk it waits for a next start."""
+        attempts = [*self._waiting.clear(), *self._behind.values()]
+        self._behind.clear()
+        if not attempts:
+            return
+        try:
             await self._database.commit(partial(self._write_declines, attempts=attempts))
+        except StorageError as error:
+            log.warning("tasks_not_handed_back", count=len(attempts), reason=error.reason)
+        else:
+            for held in attempts:
+                self._forget(held)
             log.info("tasks_handed_back", count=len(attempts))
 
     async def idle(self) -> None:
@@ -185,73 +194,112 @@ class Runner:
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
+    def _take_up(self, held: Held) -> None:
+        """Go on with an attempt that an earlier run has begun, where its executor left a handle to it."""
+        older = self._latest.get(held.ref.task)
+        if older is not None:
+            self._stop(older, _superseded_by(held.ref))
+        self._held[held.ref] = held
+        self._latest[held.ref.task] = held.ref
+        executor = self._executors.get(held.spec.kind)
+        if executor is None or held.handle is None:
+            log.warning("task_interrupted", task=held.ref.task, attempt=held.ref.attempt)
+            self._end(held, Ending(Outcome.INTERRUPTED, error=DIED))
+        else:
+            self._running[held.ref] = self._slot(held, executor)
+            self._idle.clear()
+
     def _fill_slots(self) -> None:
-        while self._group and not self._closed.is_set() and self._waiting and len(self._running) < self.slots:
+        while self._group and self._waiting and self._may_begin():
             self._begin(self._group, self._waiting.pop())
+
+    def _may_begin(self) -> bool:
+        return not self._closed.is_set() and len(self._running) < self.slots and len(self._ending) < MOST_ENDING
 
     def _begin(self, group: asyncio.TaskGroup, held: Held) -> None:
         executor = self._executors.get(held.spec.kind)
         if executor is None:  # it was taken by an earlier run, which had another plugin
-            ending = endings.failure(f"{held.spec.kind} does not run here any more")
-            group.create_task(self._commit_end(held, ending), name=f"end-{held.ref.task}")
+            self._end(held, endings.failure(f"{held.spec.kind} does not run here any more"))
             return
-        context = TaskContext(*held.ref, report=self._journal.post, clock=now_ms)
-        execution = Execution(executor, context, timeout_seconds=held.spec.timeout_seconds)
-        self._running[held.ref] = running = _Running(held, execution)
+        self._running[held.ref] = running = self._slot(held, executor)
         self._idle.clear()
-        group.create_task(self._attend(running), name=f"task-{held.ref.task}")
+        self._attend(group, running, self._begin_and_execute(running))
 
-    async def _attend(self, running: _Running) -> None:
-        held = running.held
-        try:
-            ending = await self._begin_and_execute(running)
-        finally:
-            del self._running[held.ref]
-            self._ending.add(held.ref)
+    def _slot(self, held: Held, executor: Executor) -> _Running:
+        keep = partial(self._record.keep, held.ref)
+        context = TaskContext(*held.ref, report=self._journal.post, clock=now_ms, keep=keep)
+        return _Running(held, Execution(executor, context, timeout_seconds=held.spec.timeout_seconds))
+
+    def _attend(self, group: asyncio.TaskGroup, running: _Running, work: Coroutine[None, None, Ending | None]) -> None:
+        group.create_task(self._hold_slot(running.held, work), name=f"task-{running.held.ref.task}")
+
+    async def _hold_slot(self, held: Held, work: Coroutine[None, None, Ending | None]) -> None:
+        ending = await work
+        del self._running[held.ref]
+        newer = self._behind.pop(held.ref.task, None)
+        if newer is not None:
+            self._waiting.add(newer)
+        self._end(held, ending or Ending(Outcome.INTERRUPTED, error=DIED))
         self._fill_slots()
-        await self._commit_end(held, ending)
 
     async def _begin_and_execute(self, running: _Running) -> Ending:
         held = running.held
         at = now_ms()
-        if held.expires_at is not None and at >= held.expires_at:
-            return Ending(Outcome.EXPIRED, error=f"not begun within {held.spec.expires_in_seconds:g} s")
-        begun = partial(self._write_begun, held=held, at=at)
-        if held.spec.idempotent:
+        if late := _too_late(held, at):
+            return late
+        if held.spec.idempotent and not self._record.is_refused:
             # The mark goes to the disk with the next commit. A crash before that runs the attempt again, which harms
             # nothing here, and saves every short task an fsync.
-            self._database.post(begun)
-        elif not await self._stored(begun):
-            return endings.failure("its beginning could not be stored")
+            self._record.begun(held, at)
+        else:  # on a full disk nothing begins whose end could not be kept
+            await self._record.begin(held, at)
+            if late := _too_late(held, now_ms()):
+                return late
         return await running.execution.run(held.spec.params)
 
-    def _write_begun(self, transaction: Transaction, held: Held, at: int) -> None:
-        inbox.mark_running(transaction, [held.ref])
-        self._journal.append(transaction, [TaskStarted(at=at, task=held.ref.task, attempt=held.ref.attempt)])
+    def _stop(self, ref: Ref, ending: Ending) -> None:
+        running = self._running.get(ref)
+        if running is not None:
+            running.execution.stop(ending)
+        held = self._waiting.remove(ref)
+        behind = self._behind.get(ref.task)
+        if behind is not None and behind.ref == ref:
+            held = self._behind.pop(ref.task)
+        if held is not None:
+            self._end(held, ending)
 
-    async def _commit_end(self, held: Held, ending: Ending) -> None:
+    def _end(self, held: Held, ending: Ending) -> None:
         self._ending.add(held.ref)
         self._idle.clear()
-        await self._stored(partial(self.write_ends, ends=[(held, ending)]))
-        log.debug("task_ended", task=held.ref.task, attempt=held.ref.attempt, outcome=ending.outcome.value)
+        self._record.ended(held, ending)
+
+    def _let_go(self, held: Held) -> None:
+        """Hold an attempt no more: its end is committed."""
         self._ending.discard(held.ref)
-        if self._latest.get(held.ref.task) == held.ref:
-            del self._latest[held.ref.task]
+        self._forget(held)
+        self._fill_slots()
         if not self._running and not self._ending:
             self._idle.set()
 
-    async def _stored(self, work: partial[None]) -> bool:
-        """Commit `work`, however long the disk is full; tell whether it was done before the database was closed."""
-        failures = 0
-        while True:
-            try:
-                await self._database.commit(work)
-            except StorageClosed:
-                return False
-            except StorageError as error:
-                failures += 1
-                wait = delay_seconds(failures, random.random())  # noqa: S311  jitter is no secret
-                log.error("not_stored", reason=error.reason, next_try_seconds=round(wait, 1))  # noqa: TRY400
-                await asyncio.sleep(wait)
-            else:
-                return True
+    def _forget(self, held: Held) -> None:
+        self._held.pop(held.ref, None)
+        if self._latest.get(held.ref.task) == held.ref:
+            del self._latest[held.ref.task]
+
+    def _is_busy(self, task: str) -> bool:
+        return any(ref.task == task for ref in self._running)
+
+    async def _watch_record(self) -> None:
+        await self._record.broken.wait()
+        if self._record.error:
+            raise self._record.error
+
+
+def _too_late(held: Held, at: int) -> Ending | None:
+    if held.expires_at is None or at < held.expires_at:
+        return None
+    return Ending(Outcome.EXPIRED, error=f"not begun within {held.spec.expires_in_seconds:g} s")
+
+
+def _superseded_by(newer: Ref) -> Ending:
+    return Ending(Outcome.CANCELLED, error=f"superseded by attempt {newer.attempt}")

@@ -109,17 +109,17 @@ class WorkerSettings(ProgramSettings):
         default=256.0,
         gt=0,
         le=1024 * 1024,
-        description="How large the journal may grow. Kept from the release with eviction.",
+        description="How many MB may wait for the hub. Above that progress goes first, results last.",
     )
     buffer_mode: Literal["durable", "gentle"] = Field(
         default="durable",
-        description="durable commits before it acknowledges. gentle comes later, and is durable until then.",
+        description="durable commits before it acknowledges; gentle spares the disk while the hub commits promptly.",
     )
     buffer_hold_seconds: float = Field(
         default=5.0,
         gt=0,
         le=3600,
-        description="How long gentle keeps events in memory. Used when gentle comes.",
+        description="How long gentle may keep events in memory: what a power cut can cost.",
     )
     session_expiry_seconds: int = Field(
         default=3600,

@@ -20,12 +20,16 @@ from broker.log import get_logger
 from broker.problems import Problem, shown
 from broker.settings import log_settings
 from broker.topics import Topics
+from hub.actions import Actions
 from hub.api.app import make_app
 from hub.api.context import Context
 from hub.dispatch import Dispatcher
 from hub.feed import Feed, Waiters
-from hub.fleet import Fleet
+from hub.fleet import Fleet, Listeners
+from hub.gateway import Gateway
+from hub.greeting import Greeting
 from hub.inbound import Inbound
+from hub.mailboxes import Mailboxes
 from hub.replies import Replies
 from hub.store.engine import open_engine
 from hub.store.ledger import Ledger
@@ -53,11 +57,12 @@ class Hub:
         self._engine = open_engine(settings.database_url)
         self._ledger = Ledger(self._engine)
         topics = Topics(settings.root)
-        self._wire = Wire(_link(settings), topics)
+        mailboxes = Mailboxes()
+        self._wire = Wire(_link(settings), topics, mailboxes)
         self._feed = Feed()
         self._waiters = Waiters()
         replies = Replies(self._wire)
-        self._fleet = Fleet(self._ledger, self._wire)
+        self._fleet = Fleet(self._ledger, self._wire, Greeting(self._ledger, self._feed, self._wire))
         self._dispatcher = Dispatcher(settings, self._fleet, self._ledger, self._feed, self._wire)
         self._submissions = Submissions(self._ledger, self._feed, self._fleet, self._wire, replies)
         self._inbound = Inbound(
@@ -68,10 +73,14 @@ class Hub:
             wire=self._wire,
             replies=replies,
         )
+        self._gateway = Gateway(self._wire, mailboxes, self._handlers())
         self._fleet.listen(
-            on_change=self._dispatcher.on_fleet,
-            on_hello=self._dispatcher.on_hello,
-            on_synced=self._dispatcher.on_synced,
+            Listeners(
+                on_change=self._dispatcher.on_fleet,
+                on_hello=self._dispatcher.on_hello,
+                on_synced=self._dispatcher.on_synced,
+                on_heartbeat=self._dispatcher.on_heartbeat,
+            )
         )
         for listener in (self._dispatcher.on_changes, self._waiters.on_changes, replies.on_changes):
             self._feed.listen(listener)
@@ -99,6 +108,7 @@ class Hub:
                 background = [
                     group.create_task(self._wire.run(self._handlers()), name="wire"),
                     group.create_task(self._fleet.watch_silence(), name="silence"),
+                    group.create_task(self._gateway.watch_silence(), name="http-links"),
                     group.create_task(self._dispatcher.run(), name="dispatch"),
                     group.create_task(self._dispatcher.watch_deadlines(), name="deadlines"),
                 ]
@@ -127,8 +137,10 @@ class Hub:
             fleet=self._fleet,
             dispatcher=self._dispatcher,
             submissions=self._submissions,
+            actions=Actions(self._ledger, self._feed, self._dispatcher),
             waiters=self._waiters,
             wire=self._wire,
+            gateway=self._gateway,
         )
 
     def _on_link_up(self) -> None:

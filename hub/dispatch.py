@@ -17,11 +17,12 @@ from broker.clock import now_ms
 from broker.log import get_logger
 from broker.messages import MAX_MESSAGE_BYTES, Cancel, encode
 from broker.topics import Control, WorkerTasks
+from hub.offering import Offering
 from hub.rules import life, placement
-from hub.rules.adoption import waits_for
-from hub.rules.presence import PresenceState
-from hub.rules.task import ENDED, TaskState
-from hub.rules.waiting import Due, Waiting, shape_of
+from hub.rules.leases import is_before
+from hub.rules.presence import PresenceState, was_frozen
+from hub.rules.task import ENDED, Drop, TaskState
+from hub.rules.waiting import Waiting, shape_of
 from hub.store import tasks as store
 from hub.store.cases import load as load_cases
 
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.feed import Feed
-    from hub.fleet import Fleet, Hello
-    from hub.rules.leases import Lease
+    from hub.fleet import Fleet, Hello, Worker
+    from hub.rules.leases import Lease, Ref
     from hub.rules.placement import Place, Shape
-    from hub.rules.task import Drop, Task
-    from hub.rules.waiting import Offer
+    from hub.rules.task import Task
+    from hub.rules.waiting import Due
     from hub.settings import HubSettings
     from hub.store.cases import Change
     from hub.store.ledger import Ledger
@@ -45,9 +46,14 @@ if TYPE_CHECKING:
 MAX_PLACED = 500
 """Tasks in one assignment transaction."""
 
+MAX_SENDS = 6
+"""How often an attempt that may not run twice is sent in vain to a worker that is there."""
+
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 2.0
 """How long the dispatcher waits when the database does not take what it decided."""
+
+LOST_THERE = "does not hold it any more, and has not told how it ended"
 
 Found = TypeVar("Found")
 
@@ -65,13 +71,15 @@ class Dispatcher:
         self._feed = feed
         self._wire = wire
         self._waiting = Waiting(self._accept_timeout_ms)
+        self._offering = Offering(fleet, wire, self._accept_timeout_ms)
         self._declined: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        self._missing: dict[str, list[Lease]] = {}
+        self._missing: dict[str, tuple[Hello, set[Ref]]] = {}
         self._given_up: list[tuple[Lease, str]] = []
+        self._returned: set[str] = set()
         self._ended: Counter[str] = Counter()
         self._able: dict[Shape, list[Place]] = {}
         self._turn = 0
-        self._link_up_ms = now_ms()
+        self._link_up_ms = self._heard_since_ms = now_ms()
         self._wake = asyncio.Event()
 
     # -- what it is told -------------------------------------------------------------------------------------------
@@ -86,8 +94,7 @@ class Dispatcher:
         """Follow what a transaction changed."""
         now = now_ms()
         for before, after in changes:
-            self._waiting.take_out(after.id)
-            self._waiting.put(after, now)
+            self._waiting.follow(after, now)
             self._recount(before.worker if before else None)
             self._recount(after.worker)
             if after.state in ENDED:
@@ -101,24 +108,48 @@ class Dispatcher:
         self._wake.set()
 
     def on_link_up(self) -> None:
-        """Begin to count the absence of workers anew: while the hub's own link was down, they could not be seen."""
+        """Begin to count silence anew: while the hub's own link was down, nobody who speaks by it could be heard."""
         self._link_up_ms = now_ms()
+        self._waiting.forgive(self._link_up_ms)
         self._wake.set()
 
     def on_hello(self, hello: Hello) -> None:
-        """Note what a worker accepted and does not hold any more: its journal may tell how that ended."""
-        self._missing[hello.worker] = [
-            lease
-            for lease in self._waiting.leases.of(hello.worker)
-            if lease.accepted and (lease.task, lease.attempt) not in hello.held
-        ]
+        """Note what a worker accepted and does not hold any more: its journal may tell how that ended.
 
-    def on_synced(self, worker: str) -> None:
-        """Take back what a worker did not hold at its hello, and has not reported: it lost its disk."""
-        leased = {(lease.task, lease.attempt) for lease in self._waiting.leases.of(worker)}
-        for lease in self._missing.pop(worker, ()):
-            if (lease.task, lease.attempt) in leased:
-                self._given_up.append((lease, f"{worker} came back without it"))
+        What it accepted after it said so is not judged by it. Batches can overtake a heartbeat, so the mark of each
+        lease tells, and not the order of arrival.
+        """
+        leases = self._waiting.leases
+        if hello.is_birth:  # what it has not accepted is either held or sent again with the answer
+            leases.keep(hello.worker, None, now_ms())
+            self._waiting.keep_offers(hello.held, now_ms())
+            self._returned.discard(hello.worker)
+        self._mark_leases(hello)
+        self._missing[hello.worker] = (hello, {lease.ref for lease in leases.unnamed(hello.worker, hello.held)})
+
+    def on_synced(self, worker_id: str) -> None:
+        """Take back what a worker did not hold, and has not told of: it lost it."""
+        hello, missing = self._missing.pop(worker_id, (None, set()))
+        if hello is None:
+            return
+        self._mark_leases(hello)
+        why = f"{worker_id} came back without it" if hello.is_birth else f"{worker_id} {LOST_THERE}"
+        unnamed = self._waiting.leases.unnamed(worker_id, hello.held)
+        self._given_up.extend(
+            (lease, why)
+            for lease in unnamed
+            if lease.ref in missing and is_before(lease.mark, hello.journal.stream, hello.journal.newest)
+        )
+        if hello.is_birth and self._waiting.is_asked_after(worker_id):
+            self._returned.add(worker_id)
+        self._waiting.hasten_offers(worker_id, now_ms())
+
+    def on_heartbeat(self, hello: Hello) -> None:
+        """Let a worker answer for what it says that it holds, accepted or not; ask it again to stop what it should."""
+        self._waiting.leases.keep(hello.worker, hello.held, now_ms())
+        self._waiting.keep_offers(hello.held, now_ms())
+        held = [lease for lease in self._waiting.leases.of(hello.worker) if lease.cancelled and lease.ref in hello.held]
+        self.on_drops(Drop(lease.worker, *lease.ref, life.CANCELLING) for lease in held)
 
     def on_declined(self, worker: str, tasks: Iterable[str]) -> None:
         """Do not offer a task again to a session that declined it."""
@@ -140,7 +171,7 @@ class Dispatcher:
             return task.reason
         offer = self._waiting.offer(task.id)
         if offer:
-            return self._why_offered(offer)
+            return self._offering.why(offer)
         if self._waiting.is_delayed(task.id):
             return f"{task.reason}; it waits for its next try"
         able = self._candidates(shape_of(task))
@@ -160,18 +191,17 @@ class Dispatcher:
 
     async def watch_deadlines(self) -> None:
         """Look after deadlines, four times a second."""
-        loop = asyncio.get_running_loop()
-        last = loop.time()
+        before = now_ms()
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            now = loop.time()
-            self._measure_rates(now - last)
-            last = now
-            await self._tick(now_ms())
+            now = now_ms()
+            self._measure_rates((now - before) / 1000)
+            if was_frozen(before, now, int(TICK_SECONDS * 1000)):
+                self._on_frozen(now)
+            before = now
+            await self._tick(now)
 
     async def _place_some(self) -> bool:
-        if not self._wire.connected.is_set():
-            return False
         placed = placement.place(
             self._waiting.backlog,
             self._candidates,
@@ -226,22 +256,55 @@ class Dispatcher:
         due = self._waiting.due(now)
         if due.tried_again:
             self._wake.set()
-        if not self._wire.connected.is_set():  # nobody could tell: what fell due is given as long again
-            due = Due(expired=due.expired)
-        # What may not run twice may run already: only the same attempt again is safe.
-        again = [lease.task for lease in due.unaccepted if not lease.idempotent]
-        waited = f"did not accept it in {self._accept_timeout_ms / 1000:g} s"
-        lost = [(lease, f"{lease.worker} {waited}") for lease in due.unaccepted if lease.idempotent]
         rules: dict[str, life.Rule] = {
             task.id: partial(life.on_expired, now=now, why=self.reason(task)) for task in due.expired
         }
-        rules |= {offer.task.id: store.withdraw_offer for offer in due.offers if self._is_withdrawn(offer)}
-        for lease, why in (*self._take_given_up(), *lost, *self._held_by_lost_workers(now)):
-            rules[lease.task] = partial(life.on_lost, number=lease.attempt, why=why)
+        rules |= self._rules_of_offers(due, now)
+        for lease in due.unaccepted:
+            if self._hears(lease.worker):
+                rules[lease.task] = self._rule_of_unaccepted(lease, now)
+        for lease, why in (*self._take_given_up(), *self._held_by_lost_workers(now)):
+            rules[lease.task] = partial(life.on_lost, number=lease.attempt, why=why, now=now)
         if rules:
             await self._move(rules)
+        await self._send_again(due)
+        await self._resume()
+
+    def _rules_of_offers(self, due: Due, now: int) -> dict[str, life.Rule]:
+        if not self._wire.connected.is_set():  # nobody could have told: what fell due is given as long again
+            return {}
+        judged = {offer.task.id: self._offering.judge(offer, now) for offer in due.offers}
+        return {task: rule for task, rule in judged.items() if rule}
+
+    def _rule_of_unaccepted(self, lease: Lease, now: int) -> life.Rule:
+        if lease.sends >= MAX_SENDS:
+            why = (
+                f"{lease.worker} was sent it {lease.sends + 1} times and did not accept it: it may have ended it before"
+            )
+            return partial(life.on_lost, number=lease.attempt, why=why, now=now)
+        waited = f"did not accept it in {self._accept_timeout_ms / 1000:g} s"
+        return partial(life.on_unaccepted, number=lease.attempt, why=f"{lease.worker} {waited}", now=now)
+
+    async def _send_again(self, due: Due) -> None:
+        """Send what may not run twice once more as it was: it may run already, and only the same attempt is safe."""
+        again = [lease.task for lease in due.unaccepted if not lease.idempotent and self._is_online(lease.worker)]
         if again:
-            self._publish(await self._look_up(partial(store.again, ids=again)))
+            sent = await self._look_up(partial(store.again, ids=again))
+            self._publish(sent)
+            self._waiting.leases.sent_again(again)
+
+    async def _resume(self) -> None:
+        """Send workers that came back what they had not taken before they went."""
+        returned, self._returned = self._returned, set()
+        for worker in returned:
+            try:
+                changes, sent = await self._ledger.commit(partial(store.resume, worker=worker))
+            except SQLAlchemyError:
+                log.exception("tasks_not_resumed", worker=worker)
+                self._returned.add(worker)
+            else:
+                self._feed.publish(changes)
+                self._publish(sent)
 
     async def _move(self, rules: dict[str, life.Rule]) -> None:
         try:
@@ -254,6 +317,13 @@ class Dispatcher:
 
     # -- within ----------------------------------------------------------------------------------------------------
 
+    def _mark_leases(self, hello: Hello) -> None:
+        """Note how far this worker's journal is committed: not before that, it accepted what we know it has."""
+        worker, stream = self._fleet.get(hello.worker), hello.journal.stream
+        through = worker.marks.get(stream) if worker else None
+        if through is not None:
+            self._waiting.leases.mark(hello.worker, stream, through)
+
     def _take_given_up(self) -> list[tuple[Lease, str]]:
         given_up, self._given_up = self._given_up, []
         return given_up
@@ -263,27 +333,27 @@ class Dispatcher:
             (lease, f"{worker.id} is offline: {worker.presence.reason or 'not seen'}")
             for worker in self._fleet.all()
             if worker.presence.state is PresenceState.OFFLINE
-            and now - max(worker.presence.since_ms, self._link_up_ms) > self._lost_after_ms
+            and self._hears(worker.id)
+            and now - max(worker.presence.since_ms, self._heard_since(worker)) > self._lost_after_ms
             for lease in self._waiting.leases.of(worker.id)
         ]
 
-    def _is_withdrawn(self, offer: Offer) -> bool:
-        """Whether the hub may dispatch what no worker has accepted in time."""
-        task = offer.task
-        pinned = self._fleet.get(task.pinned) if task.pinned else None
-        if pinned and not pinned.place.online:
-            return False  # the broker keeps it for the worker
-        return task.idempotent or not self._may_hold(offer)
+    def _on_frozen(self, now: int) -> None:
+        """The hub itself stood still: nobody is judged for what it did not hear."""
+        self._heard_since_ms = now
+        self._waiting.forgive(now)
 
-    def _may_hold(self, offer: Offer) -> list[str]:
-        return waits_for(offer.task.offered_to or {}, self._fleet.synced_sessions())
+    def _heard_since(self, worker: Worker) -> int:
+        return self._heard_since_ms if worker.by_http else max(self._heard_since_ms, self._link_up_ms)
 
-    def _why_offered(self, offer: Offer) -> str:
-        if offer.task.idempotent:
-            return "it was published to workers, and none has accepted it yet"
-        return (
-            f"it may not run twice, and {', '.join(self._may_hold(offer)) or 'a worker'} may have it: waiting to hear"
-        )
+    def _hears(self, worker_id: str) -> bool:
+        """Tell whether a worker could be heard, if it said something."""
+        worker = self._fleet.get(worker_id)
+        return self._wire.connected.is_set() or (worker is not None and worker.by_http)
+
+    def _is_online(self, worker_id: str) -> bool:
+        worker = self._fleet.get(worker_id)
+        return worker is not None and worker.place.online
 
     def _candidates(self, shape: Shape) -> list[Place]:
         able = self._able.get(shape)

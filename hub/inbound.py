@@ -5,24 +5,28 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from broker.clock import now_ms
+from broker.errors import InvalidInput
 from broker.log import get_logger
-from broker.messages import Batch, Receipt, encode
-from broker.problems import explain
+from broker.messages import MAX_REJECTED_BYTES, Receipt, encode
 from broker.reading import excerpt
 from broker.topics import Control
-from hub.ingest import Source, apply_batch
-from hub.store.reports import Rejection, add_rejections
+from hub.ingest import apply_batch
+from hub.rules.batches import Unreadable, read_batch
+from hub.rules.kept import Rejection
+from hub.store.reports import add_rejections
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from broker.link import Incoming
     from broker.topics import Events
     from hub.dispatch import Dispatcher
     from hub.feed import Feed
     from hub.fleet import Fleet
     from hub.replies import Replies
+    from hub.rules.reading import Reading
+    from hub.store.cases import Change
     from hub.store.ledger import Ledger
     from hub.wire import Wire
 
@@ -44,27 +48,34 @@ class Inbound:
 
     async def on_events(self, address: Events, incoming: Incoming) -> None:
         """Commit one batch. PUBACK and receipt follow the commit: a crash in between redelivers, and we skip."""
+        now = now_ms()
         try:
-            batch = Batch.model_validate_json(incoming.payload)
-        except ValidationError as error:
+            batch = read_batch(incoming.payload, now)
+        except InvalidInput as error:
             await self._refuse(address, incoming, error)
             return
-        source = Source(address.site, address.worker, self._fleet.kinds())
-        done = await self._ledger.commit(partial(apply_batch, source=source, batch=batch, now=now_ms()))
+        # The worker's clocks and hello as they are at this moment: what came before the batch counts, and no more.
+        source = self._fleet.source(address.site, address.worker)
+        done = await self._ledger.commit(partial(apply_batch, source=source, batch=batch, now=now))
         incoming.ack()
         log.debug("committed", worker=address.worker, stream=batch.stream, through=done.through)
         self._wire.send(
             Control(address.site, address.worker), encode(Receipt(stream=batch.stream, through=done.through))
         )
-        self._dispatcher.on_declined(address.worker, done.declined)
-        self._feed.publish(done.changes)
-        self._dispatcher.on_drops(done.drops)
-        for reply_to, reply in done.refused:
-            self._replies.send(reply_to, reply)
+        if done.reading:
+            _complain(address.worker, batch.stream, done.reading)
+            self._tell(address.worker, done.changes, done.reading)
         self._fleet.on_committed(address.worker, batch.stream, done.through)
 
-    async def _refuse(self, address: Events, incoming: Incoming, error: ValidationError) -> None:
-        problems = explain(error, root="batch")
+    def _tell(self, worker: str, changes: Sequence[Change], reading: Reading) -> None:
+        self._dispatcher.on_declined(worker, reading.declined)
+        self._feed.publish(changes)
+        self._dispatcher.on_drops(reading.drops)
+        for reply_to, reply in reading.refused:
+            self._replies.send(reply_to, reply)
+
+    async def _refuse(self, address: Events, incoming: Incoming, error: InvalidInput) -> None:
+        problems = error.problems
         log.error("batch_not_understood", worker=address.worker, problem=str(problems[0]))
         reason = f"not a batch of events: {problems[0]}"
         rejection = Rejection(
@@ -79,3 +90,16 @@ class Inbound:
         )
         await self._ledger.commit(partial(add_rejections, rows=[rejection]))
         incoming.ack()
+
+
+def _complain(worker: str, stream: str, reading: Reading) -> None:
+    for number, event, _ in reading.reports:
+        if isinstance(event, Unreadable):
+            log.error(
+                "event_not_understood",
+                worker=worker,
+                stream=stream,
+                number=number,
+                problem=event.reason,
+                told=event.event[:MAX_REJECTED_BYTES],
+            )

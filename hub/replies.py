@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING
 
 from broker.messages import MAX_REPLY_TOPIC, Outcome, Reply, ReplyTo, encode
-from hub.rules.task import TaskState
+from hub.rules.task import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,10 @@ class Replies:
             self._wire.send_to(to.topic, encode(reply), correlation)
 
     def on_changes(self, changes: Sequence[Change]) -> None:
-        """Tell who waits that their task expired with the hub: the end of an attempt is its worker's to tell."""
-        for _, task in changes:
-            if task.state is TaskState.EXPIRED and task.reply and task.worker is None:
-                reply = Reply(task=task.id, outcome=Outcome.EXPIRED, error=task.error)
+        """Tell who waits how the hub ended their task: the end of an attempt is its worker's to tell."""
+        for before, task in changes:
+            has_ended = task.state in ENDED and (before is None or before.state not in ENDED)
+            if has_ended and task.reply and task.worker is None:
+                end = {"outcome": Outcome(task.state.value), "result": task.result, "error": task.error}
+                reply = Reply.model_validate({"task": task.id, **end})
                 self.send(ReplyTo.model_validate_json(task.reply), reply)

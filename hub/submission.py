@@ -14,9 +14,10 @@ from broker.topics import SiteTasks, WorkerTasks
 from hub.replies import reply_to
 from hub.rules.admission import refusals
 from hub.rules.adoption import Adopt, Leave, Watch, who_answers
+from hub.rules.kept import Rejection
 from hub.rules.task import VIA_HTTP, Task, new_task
 from hub.store import tasks as store
-from hub.store.reports import Rejection, add_rejections
+from hub.store.reports import add_rejections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,61 +1,109 @@
-"""The hub's answer to a hello (DESIGN §5): where the worker's journal goes on, and what it must not hold any more."""
+"""The hub's answer to a hello (DESIGN §5): where the worker's journal goes on, what must stop, and what is sent again.
+
+One piece of work for the ledger. What becomes of each task is decided in `hub.rules.hello`.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from broker.messages import Dropped, Gap, Sync
-from hub.rules.task import ENDED, Case
+from broker.messages import Assignment, Dropped, Gap, Sync, TaskRef
+from hub.rules import hello
+from hub.rules.hello import Memory
+from hub.rules.kept import Report
 from hub.store import cases
-from hub.store.reports import add_reports, advance, committed_through
+from hub.store.reports import add_reports, advance, mark_of
+from hub.store.streams import greet, last_stream
+from hub.store.tasks import assignment_of, at_worker
 from hub.store.workers import save_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Connection
 
-    from broker.messages import Birth, TaskRef
+    from broker.messages import Birth
+    from hub.rules.task import Case
+    from hub.store.cases import Change
     from hub.store.workers import WorkerRow
 
+MAX_SENT_BYTES = 128 * 1024
+"""How much a sync sends again. What is beyond is not accepted in time, and sent or placed anew then."""
 
-def welcome(connection: Connection, worker: WorkerRow, birth: Birth) -> Sync:
-    """Keep a birth, and say where the worker's journal goes on and what it must not hold any more."""
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a hello came to: true once its transaction is committed.
+
+    Attributes:
+        sync: The answer; credit and clock are not the ledger's.
+        changes: The tasks that it moved.
+
+    """
+
+    sync: Sync
+    changes: list[Change]
+
+
+def welcome(connection: Connection, worker: WorkerRow, birth: Birth, now: int) -> Welcome:
+    """Keep a birth, and answer it."""
     save_worker(connection, worker)
-    journal = birth.journal
-    through = committed_through(connection, worker.id, journal.stream)
-    if journal.oldest > through + 1:
-        through = _skip_what_is_gone(connection, worker.id, birth, through)
-    return Sync(
+    memory = _compare(connection, worker.id, birth, now)
+    through = mark_of(connection, worker.id, birth.journal.stream).through
+    held: defaultdict[str, set[int]] = defaultdict(set)
+    for ref in birth.held:
+        held[ref.task].add(ref.attempt)
+    before = cases.load(connection, {*held, *at_worker(connection, worker.id)})
+    synced = through >= birth.journal.newest
+    answers = {
+        task: hello.answer(case, worker.id, held.get(task, ()), memory, now, synced=synced)
+        for task, case in before.items()
+    }
+    changes = cases.save(connection, before, {task: one.case for task, one in answers.items()})
+    sync = Sync(
         session=birth.session,
-        stream=journal.stream,
+        stream=birth.journal.stream,
         committed_through=through,
-        drop=_superseded(connection, worker.id, birth.held),
+        drop=tuple(TaskRef(task=task, attempt=number) for task, one in answers.items() for number in one.drop),
+        send=_assignments(one.case for one in answers.values() if one.send),
     )
+    return Welcome(sync, changes)
 
 
-def _skip_what_is_gone(connection: Connection, worker: str, birth: Birth, through: int) -> int:
-    """Go on behind events that are gone (dropped, or in another database), and record that they are missing."""
+def _compare(connection: Connection, worker: str, birth: Birth, now: int) -> Memory:
+    """Find out whether worker or hub has lost what the other was told; record what is missing."""
     journal = birth.journal
-    missing = journal.oldest - 1 - through
-    gap = Gap(
-        at=birth.at,
-        dropped=Dropped.EVERYTHING,
-        count=missing,
-        first_at=birth.at,
-        last_at=birth.at,
-        reason="the worker no longer has them",
-    )
-    add_reports(connection, worker, journal.stream, [(through + 1, gap)])
-    advance(connection, worker, journal.stream, journal.oldest - 1)
-    return journal.oldest - 1
+    memory = Memory.WHOLE
+    last = last_stream(connection, worker, journal.stream)
+    mark = mark_of(connection, worker, journal.stream)
+    if mark.through < journal.settled:
+        memory = Memory.HUBS_LOST
+        missing = journal.settled - mark.through
+        gap = _gap(now, f"{memory.value}, after event {mark.through}", missing)
+        add_reports(connection, worker, journal.stream, [Report(mark.through + 1, gap, 0)])
+        advance(connection, worker, journal.stream, journal.settled)
+    if last is not None and last.name != journal.stream:
+        memory = Memory.WORKERS_LOST
+        gap = _gap(now, f"a new journal: what the last one held after event {last.through} did not arrive")
+        add_reports(connection, worker, journal.stream, [Report(0, gap, 0)])
+    if last is None or last.name != journal.stream or memory:
+        greet(connection, worker, journal.stream)
+    return memory
 
 
-def _superseded(connection: Connection, worker: str, held: tuple[TaskRef, ...]) -> tuple[TaskRef, ...]:
-    known = cases.load(connection, {ref.task for ref in held})
-    return tuple(ref for ref in held if ref.task in known and not _may_go_on(known[ref.task], ref, worker))
+def _gap(now: int, reason: str, count: int | None = None) -> Gap:
+    return Gap(at=now, dropped=Dropped.EVERYTHING, count=count, last_at=now, reason=reason)
 
 
-def _may_go_on(case: Case, ref: TaskRef, worker: str) -> bool:
-    task = case.task
-    if task.state in ENDED or ref.attempt < task.attempt:
-        return False
-    return task.worker in (None, worker)
+def _assignments(wanted: Iterable[Case]) -> tuple[Assignment, ...]:
+    sent: list[Assignment] = []
+    size = 0
+    for case in wanted:
+        text = assignment_of(case.task)
+        size += len(text.encode())
+        if size > MAX_SENT_BYTES and sent:
+            break
+        sent.append(Assignment.model_validate_json(text))
+    return tuple(sent)

@@ -18,13 +18,24 @@ from broker.errors import LinkDown, TopicError
 from broker.link import Link, Will
 from broker.log import get_logger
 from broker.messages import HubStatusMessage, encode
-from broker.topics import Control, Events, Heartbeat, HubStatus, SiteTasks, Status, Topics, WorkerTasks
+from broker.topics import (
+    Control,
+    Events,
+    Heartbeat,
+    HubStatus,
+    SiteTasks,
+    Status,
+    Topics,
+    WorkerTasks,
+    WorkerTopic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from broker.link import Connection, Incoming
     from broker.topics import Address
+    from hub.mailboxes import Mailboxes
 
 SENDERS = 8
 """Publications on their way to the broker at one time."""
@@ -71,19 +82,39 @@ class Handlers:
 
 
 class Wire:
-    """The hub's end of MQTT."""
+    """The hub's end of MQTT.
 
-    def __init__(self, link: Link, topics: Topics) -> None:
+    Args:
+        link: How to reach the broker.
+        topics: What they are called there.
+        mailboxes: Where messages for workers go that cannot reach a broker.
+
+    """
+
+    def __init__(self, link: Link, topics: Topics, mailboxes: Mailboxes) -> None:
         self.topics = topics
         self.connected = asyncio.Event()
         self._link = link
+        self._mailboxes = mailboxes
+        self._by_http: set[str] = set()
         self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue()
         self._session = ""
         self._away = True
 
+    def reach(self, worker: str, *, by_http: bool) -> None:
+        """Say how a worker is reached from now on."""
+        if by_http:
+            self._by_http.add(worker)
+        else:
+            self._by_http.discard(worker)
+
     def send(self, address: Address, payload: bytes) -> None:
         """Queue a message. While there is no link it is dropped: whoever needs it asks again on reconnect."""
-        self.send_to(self.topics.build(address), payload)
+        topic = self.topics.build(address)
+        if isinstance(address, WorkerTopic) and address.worker in self._by_http:
+            self._mailboxes.put(address.worker, topic, payload)
+        else:
+            self.send_to(topic, payload)
 
     def send_to(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
         """Queue a message for a topic that somebody else named: a reply."""

@@ -26,6 +26,10 @@ MAX_MESSAGE_BYTES = 256 * 1024
 MAX_REJECTED_BYTES = 1024
 """How much of a rejected message a report repeats."""
 
+MAX_MILLISECONDS = 253_402_300_799_999
+"""The end of the year 9999. Beyond it there is no RFC 3339, and sooner or later no room in a database."""
+
+MAX_EVENT_NUMBER = 2**53
 MAX_TIMEOUT_SECONDS = 31 * 24 * 3600.0
 MAX_REPLY_TOPIC = 512
 
@@ -56,8 +60,9 @@ Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,62}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 Scalar = bool | int | float | str
-Milliseconds = Annotated[int, Field(ge=0)]
-AttemptNumber = Annotated[int, Field(ge=1)]
+Milliseconds = Annotated[int, Field(ge=0, le=MAX_MILLISECONDS)]
+AttemptNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+EventNumber = Annotated[int, Field(ge=1, le=MAX_EVENT_NUMBER)]
 
 
 class Message(BaseModel):

@@ -14,6 +14,7 @@ from pydantic import (
 
 from broker.messages.base import (
     AttemptNumber,
+    EventNumber,
     Json,
     Message,
     Milliseconds,
@@ -198,10 +199,10 @@ class Batch(Message):
     """
 
     stream: str
-    first: int = Field(ge=1)
+    first: EventNumber
     events: tuple[AnyEvent, ...] = Field(min_length=1)
     after: int | None = Field(default=None, ge=0)
-    numbers: tuple[int, ...] | None = None
+    numbers: tuple[EventNumber, ...] | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -10,6 +10,7 @@ from pydantic import (
 )
 
 from broker.messages.base import (
+    MAX_EVENT_NUMBER,
     Key,
     Kind,
     Message,
@@ -27,8 +28,8 @@ class JournalPosition(Message):
 
     stream: str
     oldest: int = Field(ge=1)
-    newest: int = Field(ge=0)
-    settled: int = Field(default=0, ge=0)
+    newest: int = Field(ge=0, le=MAX_EVENT_NUMBER)
+    settled: int = Field(default=0, ge=0, le=MAX_EVENT_NUMBER)
 
 
 class Birth(Message):

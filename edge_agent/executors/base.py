@@ -10,7 +10,7 @@ from broker.messages import Message
 from broker.problems import explain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from pydantic import JsonValue
 
@@ -44,6 +44,19 @@ class Executor(Protocol):
 
         """
 
+    async def reattach(
+        self, params: Mapping[str, JsonValue], context: TaskContext, handle: JsonValue
+    ) -> Awaitable[Any] | None:
+        """Take up what `run` had begun when the agent died.
+
+        Only attempts of which `run` has kept a handle (`context.keep`) are asked for.
+
+        Returns:
+            What goes on with it, with a result or an error as of `run`; or None, if it cannot be taken up. Then
+            nothing of it runs any more.
+
+        """
+
 
 ParamsType = TypeVar("ParamsType", bound=BaseModel)
 
@@ -69,6 +82,15 @@ class BuiltIn(Generic[ParamsType]):
     async def run(self, params: Mapping[str, JsonValue], context: TaskContext) -> JsonValue:
         """Read the params and do the work."""
         return await self.execute(self.model.model_validate(params), context)
+
+    async def reattach(
+        self,
+        params: Mapping[str, JsonValue],  # noqa: ARG002  for kinds whose work outlives the agent
+        context: TaskContext,  # noqa: ARG002
+        handle: JsonValue,  # noqa: ARG002
+    ) -> Awaitable[Any] | None:
+        """Take up nothing: it died with the agent."""
+        return None
 
     async def execute(self, params: ParamsType, context: TaskContext) -> JsonValue:
         """Do the work."""

@@ -1,7 +1,8 @@
 """`command` `{argv, cwd?, env?, stdin?}`: runs what `WORKER_ALLOW_COMMANDS` lists, and nothing else.
 
 A command has a process group of its own, so that what it has started ends with it. Its output, both streams in one, is
-read to the end and the last of it is kept.
+read to the end and the last of it is kept. If the agent dies, nobody reads it any more: what is left of the command is
+ended when the agent starts again (`edge_agent.executors.leftover`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 from pydantic import Field, StringConstraints
 
+from broker.log import get_logger
 from edge_agent.errors import TaskFailed
+from edge_agent.executors import leftover
 from edge_agent.executors.base import BuiltIn, Params
+from edge_agent.executors.leftover import MARK, Handle
 from edge_agent.rules.policy import is_allowed
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ LAST_OUTPUT_SECONDS = 1.0
 
 OWN_VARIABLES = "WORKER_"
 _NO_NUL = r"^[^\x00]*$"
+
+log = get_logger(__name__)
 
 Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -71,11 +77,28 @@ class Command(BuiltIn[CommandParams]):
             return None
         return f"WORKER_ALLOW_COMMANDS does not allow {' '.join(argv)[:200]!r}"
 
-    async def execute(self, params: CommandParams, context: TaskContext) -> JsonValue:  # noqa: ARG002
+    async def reattach(
+        self,
+        params: Mapping[str, JsonValue],  # noqa: ARG002
+        context: TaskContext,
+        handle: JsonValue,
+    ) -> None:
+        """End what is left of it."""
+        kept = Handle.model_validate(handle)
+        found, alive = await asyncio.to_thread(leftover.end, kept, self._grace_seconds)
+        if alive:
+            log.error("command_left_running", task=context.task_id, pids=alive, reason="it could not be ended")
+        elif found:
+            log.warning("command_left_over_ended", task=context.task_id, pids=found)
+
+    async def execute(self, params: CommandParams, context: TaskContext) -> JsonValue:
         """Run it to its end and return `{exit_code, output, truncated}`."""
         tail = _Tail(OUTPUT_BYTES)
-        process, pipe = await _start(params, tail)
+        handle = Handle.new()
+        await context.keep(_plain(handle))  # before there is a process: one that nobody knows of could not be ended
+        process, pipe = await _start(params, handle, tail)
         try:
+            await context.keep(_plain(handle.of(process.pid)))
             exit_code = await process.wait()
             _signal(process, signal.SIGKILL)  # what it left behind holds the output open, and would outlive the task
             with contextlib.suppress(TimeoutError):  # unless it has left the group as well
@@ -112,32 +135,33 @@ class _Tail(asyncio.Protocol):
         return self._kept.decode("utf-8", "replace")
 
 
-async def _start(params: CommandParams, tail: _Tail) -> tuple[Process, asyncio.ReadTransport]:
+async def _start(params: CommandParams, handle: Handle, tail: _Tail) -> tuple[Process, asyncio.ReadTransport]:
     """Start the command with its output going to `tail`.
 
     The pipe is ours and not asyncio's, whose `Process.wait` waits for the end of its pipes too (Python 3.11): a command
     that left somebody behind would never end.
     """
     reading, writing = os.pipe()
+    pipe: asyncio.ReadTransport | None = None
     source = os.fdopen(reading, "rb", buffering=0)
     try:
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: tail, source)
         with _stdin(params.stdin) as stdin:
-            process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(  # the last thing that may fail: nothing runs if it does
                 *params.argv,
                 cwd=params.cwd,
-                env=_environment(os.environ, params.env),
+                env=_environment(os.environ, params.env) | {MARK: handle.mark},
                 stdin=stdin,
                 stdout=writing,
                 stderr=STDOUT,
                 start_new_session=True,
             )
     except BaseException:
-        source.close()
+        (pipe or source).close()
         raise
     finally:
         os.close(writing)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: tail, source)
-    return process, transport
+    return process, pipe
 
 
 @contextlib.contextmanager
@@ -150,6 +174,11 @@ def _stdin(text: str | None) -> Iterator[IO[bytes] | int]:
         file.write(text.encode())
         file.seek(0)
         yield file
+
+
+def _plain(handle: Handle) -> JsonValue:
+    plain: JsonValue = handle.model_dump(exclude_none=True)
+    return plain
 
 
 def _environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:

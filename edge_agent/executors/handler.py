@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError, create_model
 from pydantic_core import to_json
 
+from broker.log import get_logger
 from broker.problems import explain
 from edge_agent.context import TaskContext
 from edge_agent.errors import PluginError
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
     from broker.messages import Requirement
     from broker.problems import Problem
+
+THREAD_GRACE_SECONDS = 2.0
+"""How long a thread may take to see that its attempt is over; then it is left alone, and may go on for ever."""
+
+log = get_logger(__name__)
 
 _NO_ARGUMENT = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 
@@ -67,7 +73,15 @@ class Handler:
         arguments = {name: getattr(read, field) for field, name in self._names.items()}
         if inspect.iscoroutinefunction(self._function):
             return await self._function(context, **arguments)
-        return await _in_thread(lambda: self._function(context, **arguments), self.kind)
+        return await _in_thread(lambda: self._function(context, **arguments), context, self.kind)
+
+    async def reattach(
+        self,
+        params: Mapping[str, JsonValue],
+        context: TaskContext,
+        handle: JsonValue,
+    ) -> None:
+        """Take up nothing: a function dies with the agent."""
 
     def _read(self, params: Mapping[str, JsonValue]) -> Params:
         # By way of JSON, where pydantic's strict mode takes a text for a date or an enum, but none for a number.
@@ -103,8 +117,11 @@ def _field(parameter: inspect.Parameter) -> Any:  # noqa: ANN401  pydantic's own
     return Field(default=parameter.default, alias=parameter.name)
 
 
-async def _in_thread(function: Callable[[], Any], name: str) -> Any:  # noqa: ANN401
-    """Run `function` in a thread of its own, which does not keep the program from ending, as a pool's would."""
+async def _in_thread(function: Callable[[], Any], context: TaskContext, name: str) -> Any:  # noqa: ANN401
+    """Run `function` in a thread of its own, which does not keep the program from ending, as a pool's would.
+
+    Cancelled, it waits for the thread to see that (`TaskContext.cancelled`), but not for ever.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -129,4 +146,11 @@ async def _in_thread(function: Callable[[], Any], name: str) -> Any:  # noqa: AN
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await future
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        context.cancel()
+        await asyncio.wait([future], timeout=THREAD_GRACE_SECONDS)
+        if not future.done():
+            log.warning("handler_left_behind", task=context.task_id, kind=name, reason="its thread did not end in time")
+        raise

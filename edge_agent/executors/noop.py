@@ -29,3 +29,11 @@ class Noop:
     async def run(self, params: Mapping[str, JsonValue], context: TaskContext) -> JsonValue:  # noqa: ARG002
         """Return `params`."""
         return dict(params)
+
+    async def reattach(
+        self,
+        params: Mapping[str, JsonValue],
+        context: TaskContext,
+        handle: JsonValue,
+    ) -> None:
+        """Take up nothing: it is over as soon as it has begun."""

@@ -28,6 +28,8 @@ class Held:
         reply: Where the result is published beside all else; only for injected tasks.
         accepted_at: Milliseconds.
         running: Whether it was begun.
+        handle: What its executor kept to find its work again.
+        problem: Why it cannot be run: what was kept of it could not be read.
 
     """
 
@@ -38,6 +40,8 @@ class Held:
     via: Via | None = None
     reply: ReplyTo | None = None
     running: bool = False
+    handle: JsonValue = None
+    problem: str | None = None
 
     @property
     def expires_at(self) -> int | None:

@@ -47,7 +47,8 @@ def failure(error: str, result: Any = None) -> Ending:  # noqa: ANN401
     """Return the ending of an attempt that failed."""
     if result is not None and success(result).outcome is not Outcome.SUCCEEDED:
         result = None
-    return Ending(Outcome.FAILED, result, error[:MAX_ERROR_CHARACTERS])
+    legible = error.encode("utf-8", "backslashreplace").decode()  # a file's name in an error may be no UTF-8
+    return Ending(Outcome.FAILED, result, legible[:MAX_ERROR_CHARACTERS])
 
 
 def raised(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from broker.errors import InvalidInput
 from broker.log import get_logger
 from broker.problems import Problem, explain, shown
-from hub.errors import ClashingId, LedgerClosed, NotFound, TooLarge
+from hub.errors import ClashingId, LedgerClosed, NotFound, NotPossible, TooLarge, UnknownLink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class JSON(Response):
 
 
 class ProblemDocument(Response):
-    """An error as RFC 9457 has it; `problems` name each field and value."""
+    """An error as RFC 9457 has it; `problems` name each field and value, `more` are members of this type of error."""
 
     media_type = "application/problem+json"
 
@@ -51,6 +51,7 @@ class ProblemDocument(Response):
         *,
         detail: str = "",
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
         body = {
             "type": "about:blank",
@@ -58,6 +59,7 @@ class ProblemDocument(Response):
             "status": int(status),
             "detail": detail or "; ".join(str(problem) for problem in problems),
             "problems": [problem.as_dict() for problem in problems],
+            **(more or {}),
         }
         super().__init__(to_json(body) + b"\n", status, headers)
 
@@ -84,6 +86,16 @@ def query_of(request: Request, kind: type[QueryType]) -> QueryType:
         return kind.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise InvalidInput(explain(error, root="query")) from None
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """Read the body, but never more of it than `limit` bytes. Raises `TooLarge`."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(limit)
+    return bytes(body)
 
 
 def listed(items: list[dict[str, object]], following: int | None) -> JSON:
@@ -120,6 +132,28 @@ async def on_clash(_request: Request, error: Exception) -> Response:
     return ProblemDocument(HTTPStatus.CONFLICT, "The id is another task's", problems)
 
 
+async def on_unknown_link(_request: Request, error: Exception) -> Response:
+    """Answer a post on a link by HTTP that is no more."""
+    problems = (
+        [Problem("link", shown(error.link), "one that lives; begin another")] if isinstance(error, UnknownLink) else []
+    )
+    return ProblemDocument(HTTPStatus.GONE, "The link has ended", problems)
+
+
+async def on_not_possible(_request: Request, error: Exception) -> Response:
+    """Answer what the state of a task does not allow: with how it stands, and what is possible."""
+    if not isinstance(error, NotPossible):
+        raise error
+    problem = Problem("state", shown(error.state), " or ".join(error.states))
+    return ProblemDocument(
+        HTTPStatus.CONFLICT,
+        "The task's state does not allow that",
+        [problem],
+        detail=str(error),
+        more={"state": error.state, "possible": error.possible},
+    )
+
+
 async def on_closing(_request: Request, _error: Exception) -> Response:
     """Answer while the hub stops: nothing was committed."""
     return ProblemDocument(
@@ -147,5 +181,7 @@ ERROR_HANDLERS = {
     InvalidInput: on_invalid_input,
     NotFound: on_not_found,
     ClashingId: on_clash,
+    NotPossible: on_not_possible,
+    UnknownLink: on_unknown_link,
     LedgerClosed: on_closing,
 }

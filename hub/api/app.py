@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from hub.api import health, rejections, tasks, workers
+from hub.api import actions, gaps, health, link, rejections, tasks, workers
 from hub.api.answers import ERROR_HANDLERS, on_error, on_http_error
 
 if TYPE_CHECKING:
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 def make_app(context: Context) -> Starlette:
     """Return the application that looks into `context`."""
     app = Starlette(
-        routes=[*health.routes, *tasks.routes, *workers.routes, *rejections.routes],
+        routes=[
+            *health.routes,
+            *tasks.routes,
+            *actions.routes,
+            *workers.routes,
+            *rejections.routes,
+            *gaps.routes,
+            *link.routes,
+        ],
         exception_handlers={**ERROR_HANDLERS, HTTPException: on_http_error, Exception: on_error},
     )
     app.state.context = context

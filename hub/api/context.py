@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from starlette.requests import Request
 
+    from hub.actions import Actions
     from hub.dispatch import Dispatcher
     from hub.feed import Waiters
     from hub.fleet import Fleet
+    from hub.gateway import Gateway
     from hub.settings import HubSettings
     from hub.submission import Submissions
     from hub.wire import Wire
@@ -32,8 +34,10 @@ class Context:
     fleet: Fleet
     dispatcher: Dispatcher
     submissions: Submissions
+    actions: Actions
     waiters: Waiters
     wire: Wire
+    gateway: Gateway
 
     async def read(self, query: Callable[[Connection], Result]) -> Result:
         """Return what `query` finds, read in a thread so that the event loop goes on."""

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
+from broker.clock import now_ms
 from hub.api.answers import rfc3339
 
 if TYPE_CHECKING:
     from hub.api.context import Context
     from hub.fleet import Worker
     from hub.rules.task import Attempt, Task
+    from hub.store.queries import InFull
 
 _SPEC_FIELDS = ("params", "requires", "labels", "timeout_seconds", "retry")
 
@@ -34,6 +36,7 @@ def task_shape(task: Task, context: Context) -> dict[str, object]:
         "via": task.via,
         "result": task.result,
         "error": task.error,
+        "cancel_requested_at": rfc3339(task.cancel_ms),
         "created_at": rfc3339(task.created_ms),
         "started_at": rfc3339(task.started_ms),
         "finished_at": rfc3339(task.finished_ms),
@@ -41,17 +44,17 @@ def task_shape(task: Task, context: Context) -> dict[str, object]:
     }
 
 
-def task_in_full(task: Task, attempts: list[Attempt], context: Context) -> dict[str, object]:
+def task_in_full(found: InFull, context: Context) -> dict[str, object]:
     """Return a task as it is shown alone: with its attempts and its timeline."""
     return {
-        **task_shape(task, context),
-        "attempts": [attempt_shape(attempt) for attempt in attempts],
-        "timeline": timeline(task, attempts),
+        **task_shape(found.task, context),
+        "attempts": [attempt_shape(attempt) for attempt in found.attempts],
+        "timeline": timeline(found),
     }
 
 
 def attempt_shape(attempt: Attempt) -> dict[str, object]:
-    """Return one attempt. `assigned_at` is by the hub's clock, the rest by the worker's, of unknown error."""
+    """Return one attempt. What its worker timed is by the hub's clock to within `error_ms`; null is not known."""
     return {
         "attempt": attempt.number,
         "worker": attempt.worker,
@@ -60,7 +63,7 @@ def attempt_shape(attempt: Attempt) -> dict[str, object]:
         "accepted_at": rfc3339(attempt.accepted_ms),
         "started_at": rfc3339(attempt.started_ms),
         "finished_at": rfc3339(attempt.finished_ms),
-        "error_ms": None,
+        "error_ms": attempt.error_ms,
         "progress": attempt.progress,
         "progress_message": attempt.progress_message,
         "superseded": attempt.superseded,
@@ -69,8 +72,9 @@ def attempt_shape(attempt: Attempt) -> dict[str, object]:
     }
 
 
-def timeline(task: Task, attempts: list[Attempt]) -> list[dict[str, object]]:
+def timeline(found: InFull) -> list[dict[str, object]]:
     """Return what happened to a task, in order of time."""
+    task, attempts = found.task, found.attempts
     events: list[tuple[int, dict[str, object]]] = [(task.created_ms, {"event": "created", "via": task.via})]
     for attempt in attempts:
         who = {"attempt": attempt.number, "worker": attempt.worker}
@@ -81,6 +85,7 @@ def timeline(task: Task, attempts: list[Attempt]) -> list[dict[str, object]]:
             (attempt.state.value, attempt.finished_ms),
         )
         events.extend((at, {"event": name, **who}) for name, at in steps if at is not None)
+    events.extend((deed.at_ms, {"event": deed.verb, **deed.said}) for deed in found.deeds)
     if task.finished_ms is not None and not any(attempt.finished_ms == task.finished_ms for attempt in attempts):
         events.append((task.finished_ms, {"event": task.state.value}))
     created, *rest = events  # first, whatever a worker's clock says
@@ -105,7 +110,25 @@ def worker_shape(worker: Worker) -> dict[str, object]:
         "queued": heartbeat.queued if heartbeat else 0,
         "in_flight": worker.place.in_flight,
         "journal": _journal(worker),
-        "clock": {"offset_ms": None, "error_ms": None},
+        "clock": _clock(worker),
+        "load": _load(worker),
+        "transport": birth.transport if birth else None,
+    }
+
+
+def _clock(worker: Worker) -> dict[str, object]:
+    offset_ms, error_ms = worker.clock(now_ms()) or (None, None)
+    return {"offset_ms": offset_ms, "error_ms": error_ms}
+
+
+def _load(worker: Worker) -> dict[str, object]:
+    beat = worker.heartbeat
+    return {
+        "cpu_percent": beat and beat.cpu_percent,
+        "memory_bytes": beat and beat.memory_bytes,
+        "disk_free_bytes": beat and beat.disk_free_bytes,
+        "written_bytes_today": beat and beat.written_bytes_today,
+        "storage": beat and beat.storage,
     }
 
 

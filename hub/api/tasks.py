@@ -14,10 +14,10 @@ from broker.errors import InvalidInput
 from broker.messages import MAX_MESSAGE_BYTES, TaskSubmission
 from broker.problems import Problem, explain
 from broker.reading import Refused, read_submission_lines, read_submissions
-from hub.api.answers import JSON, Paged, Query, listed, query_of
+from hub.api.answers import JSON, Paged, Query, body_of, listed, query_of
 from hub.api.context import context_of
 from hub.api.shapes import task_in_full, task_shape
-from hub.errors import ClashingId, NotFound, TooLarge
+from hub.errors import ClashingId, NotFound
 from hub.rules.task import ENDED, TaskState
 from hub.store import queries
 
@@ -51,7 +51,7 @@ class WaitQuery(Query):
 async def post_task(request: Request) -> Response:
     """Take one task in; answer after the commit. A known id with the same body answers with the task as it is."""
     context = context_of(request)
-    body = await _body(request, MAX_MESSAGE_BYTES)
+    body = await body_of(request, MAX_MESSAGE_BYTES)
     try:
         submission = TaskSubmission.model_validate_json(body)
     except ValidationError as error:
@@ -72,7 +72,7 @@ async def post_batch(request: Request) -> Response:
     The answer has an item for each, in order: `{"id", "status": created, known, clash or invalid, "problems"}`.
     """
     context = context_of(request)
-    body = await _body(request, MAX_BATCH_BYTES)
+    body = await body_of(request, MAX_BATCH_BYTES)
     is_array = body.lstrip()[:1] == b"["
     read = read_submissions(body, MAX_BATCH_BYTES) if is_array else read_submission_lines(body)
     whole = read[0] if len(read) == 1 else None
@@ -97,7 +97,7 @@ async def list_tasks(request: Request) -> Response:
 
 async def get_task(request: Request) -> Response:
     """Show one task with its attempts and its timeline."""
-    return JSON(await _in_full(context_of(request), request.path_params["id"]))
+    return JSON(await in_full(context_of(request), request.path_params["id"]))
 
 
 async def wait_for_task(request: Request) -> Response:
@@ -105,31 +105,22 @@ async def wait_for_task(request: Request) -> Response:
     context, task_id = context_of(request), request.path_params["id"]
     timeout = query_of(request, WaitQuery).timeout
     with context.waiters.watch(task_id) as ended:
-        shape = await _in_full(context, task_id)
+        shape = await in_full(context, task_id)
         if shape["state"] not in ENDED:
             try:
                 await asyncio.wait_for(ended.wait(), timeout)
             except TimeoutError:
                 return JSON(shape)
-            shape = await _in_full(context, task_id)
+            shape = await in_full(context, task_id)
     return JSON(shape)
 
 
-async def _in_full(context: Context, task_id: str) -> dict[str, object]:
+async def in_full(context: Context, task_id: str) -> dict[str, object]:
+    """Return a task as it is shown alone. Raises `NotFound`."""
     found = await context.read(partial(queries.one_task, task_id=task_id))
     if found is None:
         raise NotFound("id", task_id)
-    return task_in_full(*found, context)
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read the body, but never more of it than `limit` bytes."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(limit)
-    return bytes(body)
+    return task_in_full(found, context)
 
 
 def _check(one: TaskSubmission | Refused, position: int, context: Context) -> TaskSubmission | Refused:

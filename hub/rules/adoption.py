@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from broker.topics import SiteTasks, WorkerTasks
 from hub.rules.presence import PresenceState
+from hub.rules.task import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,12 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What the hub knows of a worker when a task passes by."""
+    """What the hub knows of a worker when a task passes by.
+
+    Attributes:
+        intake: The nonce of its intake.
+        stream: Its journal.
+        by_http: Whether it is connected by HTTP: it is no member of its site's shared subscription then, and its own
+            topic waits for it at the broker.
+
+    """
 
     worker: str
     site: str
     presence: Presence
     session_expiry_ms: int
+    intake: str = ""
+    stream: str = ""
+    by_http: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +47,9 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """One of these workers (each with its session) should accept it; if none does, the hub dispatches it."""
+    """One of these workers should accept it; if none does, the hub dispatches it (`hub.rules.offers`)."""
 
-    candidates: dict[str, str]
+    candidates: dict[str, Candidate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +74,13 @@ def who_answers(
 
     """
     takers = {
-        one.worker: one.presence.session or "" for one in witnesses if _may_have_it(one, address, away=away, now=now)
+        one.worker: Candidate("" if away else one.intake, one.stream)
+        for one in witnesses
+        if _may_have_it(one, address, away=away, now=now)
     }
     if not takers and (has_id or not away):
         return Adopt()
     return Watch(takers) if has_id else Leave()
-
-
-def waits_for(offered_to: dict[str, str], synced_sessions: dict[str, str]) -> list[str]:
-    """Return the workers that may still hold a task which they were offered.
-
-    A worker has shown that it does not when it has begun a new session since, and that session has synced: the old
-    intake died with the old session, and all that it took was reported.
-
-    Args:
-        offered_to: Each candidate's session when the task was published.
-        synced_sessions: The last session of each worker that has synced, with its journal committed.
-
-    """
-    return [worker for worker, session in offered_to.items() if synced_sessions.get(worker, session) == session]
 
 
 def _may_have_it(one: Witness, address: SiteTasks | WorkerTasks, *, away: bool, now: int) -> bool:
@@ -89,4 +89,4 @@ def _may_have_it(one: Witness, address: SiteTasks | WorkerTasks, *, away: bool, 
     gone = one.presence.state is PresenceState.OFFLINE
     if isinstance(address, WorkerTasks):
         return one.worker == address.worker and not (gone and now - one.presence.since_ms > one.session_expiry_ms)
-    return away or not gone
+    return away or not (gone or one.by_http)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+Ref = tuple[str, int]
+"""A task and an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A task in the hands of a worker: sent at `assigned_ms`, and maybe accepted."""
+    """A task in the hands of a worker: sent at `assigned_ms`, and maybe accepted.
+
+    Attributes:
+        cancelled: Whether somebody asked to cancel the task: it is not sent again.
+        sends: How often it was sent again in vain.
+        mark: A stream, and a number in it that is not before the event that accepted the attempt; None while unknown.
+
+    """
 
     task: str
     attempt: int
@@ -16,6 +30,14 @@ class Lease:
     assigned_ms: int
     idempotent: bool
     accepted: bool = False
+    cancelled: bool = False
+    sends: int = 0
+    mark: tuple[str, int] | None = None
+
+    @property
+    def ref(self) -> Ref:
+        """Task and attempt."""
+        return self.task, self.attempt
 
 
 class Leases:
@@ -24,6 +46,7 @@ class Leases:
     def __init__(self) -> None:
         self._by_worker: defaultdict[str, dict[str, Lease]] = defaultdict(dict)
         self._unaccepted: OrderedDict[str, Lease] = OrderedDict()
+        self._unmarked: defaultdict[str, set[str]] = defaultdict(set)
         self._by_task: dict[str, Lease] = {}
 
     def hold(self, lease: Lease) -> None:
@@ -32,6 +55,8 @@ class Leases:
         self._by_task[lease.task] = self._by_worker[lease.worker][lease.task] = lease
         if not lease.accepted:
             self._unaccepted[lease.task] = lease
+        elif lease.mark is None:
+            self._unmarked[lease.worker].add(lease.task)
 
     def release(self, task: str) -> Lease | None:
         """Forget a task that nobody holds any more; return its lease, if there was one."""
@@ -39,7 +64,12 @@ class Leases:
         if lease:
             del self._by_worker[lease.worker][task]
             self._unaccepted.pop(task, None)
+            self._unmarked[lease.worker].discard(task)
         return lease
+
+    def get(self, task: str) -> Lease | None:
+        """Return the lease of a task."""
+        return self._by_task.get(task)
 
     def count(self, worker: str) -> int:
         """Return how many tasks a worker holds."""
@@ -58,3 +88,37 @@ class Leases:
             due.append(lease)
             self.hold(replace(lease, assigned_ms=now))
         return due
+
+    def sent_again(self, tasks: Iterable[str]) -> None:
+        """Note that tasks were sent once more to the workers that have not accepted them."""
+        for task in tasks:
+            lease = self._unaccepted.get(task)
+            if lease:
+                # In its place: the order is that of the deadlines, and this does not change them.
+                again = replace(lease, sends=lease.sends + 1)
+                self._unaccepted[task] = self._by_task[task] = self._by_worker[lease.worker][task] = again
+
+    def keep(self, worker: str, held: Collection[Ref] | None, now: int) -> None:
+        """Let the time to accept begin anew for what a worker says that it holds; None is for all that it was sent."""
+        for lease in self.of(worker):
+            if not lease.accepted and (held is None or lease.ref in held):
+                self.hold(replace(lease, assigned_ms=now))
+
+    def forgive(self, now: int) -> None:
+        """Let the time to accept begin anew for everybody."""
+        for lease in list(self._unaccepted.values()):
+            self.hold(replace(lease, assigned_ms=now))
+
+    def mark(self, worker: str, stream: str, through: int) -> None:
+        """Note that what this worker is known to have accepted was accepted up to here in its journal."""
+        for task in list(self._unmarked.get(worker, ())):
+            self.hold(replace(self._by_task[task], mark=(stream, through)))
+
+    def unnamed(self, worker: str, held: Collection[Ref]) -> list[Lease]:
+        """Return what a worker has accepted, and does not name among what it holds."""
+        return [lease for lease in self.of(worker) if lease.accepted and lease.ref not in held]
+
+
+def is_before(mark: tuple[str, int] | None, stream: str, newest: int) -> bool:
+    """Tell whether a lease was accepted by event `newest` of a worker's journal, or in an earlier journal."""
+    return mark is not None and (mark[0] != stream or mark[1] <= newest)

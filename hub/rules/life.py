@@ -3,6 +3,8 @@
 A `Case` is a task with all its attempts. Every function takes a case and what happened, and returns the case as it is
 then, with the `Drop`s that must be sent: attempts that a worker holds and should not. The number of an attempt is the
 fencing token: only the current attempt moves the task, except that a success always counts.
+
+A task that somebody asked to cancel (`Task.cancel_ms`) is never placed again: where it would be, it is cancelled.
 """
 
 from __future__ import annotations
@@ -11,11 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from broker.messages import Outcome
+from hub.rules.ends import REACHED_AN_END, settle_ends
 from hub.rules.task import ENDED, HELD, Attempt, AttemptState, Case, Drop, Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from broker.messages import (
         TaskAccepted,
         TaskDeclined,
@@ -25,19 +26,15 @@ if TYPE_CHECKING:
         TaskStarted,
     )
 
-_TASK_END = {
-    Outcome.SUCCEEDED: TaskState.SUCCEEDED,
-    Outcome.FAILED: TaskState.FAILED,
-    Outcome.TIMED_OUT: TaskState.TIMED_OUT,
-    Outcome.CANCELLED: TaskState.CANCELLED,
-    Outcome.INTERRUPTED: TaskState.FAILED,
-    Outcome.EXPIRED: TaskState.EXPIRED,
-}
 _WORTH_ANOTHER_TRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
 _LIVE = frozenset({AttemptState.ASSIGNED, AttemptState.ACCEPTED, AttemptState.RUNNING})
-_REACHED_AN_END = frozenset(AttemptState(outcome.value) for outcome in Outcome)
-_OVER = _REACHED_AN_END | {AttemptState.DECLINED, AttemptState.REFUSED}
+_ENDED = REACHED_AN_END | {AttemptState.REFUSED}
+_OVER = _ENDED | {AttemptState.DECLINED}
 """Of a lost attempt we do not know that it is over: its worker may come back with it."""
+
+CANCELLING = "cancelling"
+TO_BE_CANCELLED = "to be cancelled"
+NOT_IN_TIME = "not started in time"
 
 Verdict = tuple[Case, tuple[Drop, ...]]
 Rule = Callable[[Case], Case]
@@ -46,7 +43,7 @@ Rule = Callable[[Case], Case]
 
 def assign(case: Case, worker: str, now: int) -> Case:
     """Give the task to `worker`, as the next attempt."""
-    number = case.task.attempt + 1
+    number = last_number(case) + 1
     task = case.task._replace(
         state=TaskState.ASSIGNED,
         attempt=number,
@@ -56,6 +53,11 @@ def assign(case: Case, worker: str, now: int) -> Case:
         offered_to=None,
     )
     return _with(Case(task, case.attempts), Attempt(number, worker, AttemptState.ASSIGNED, assigned_ms=now))
+
+
+def last_number(case: Case) -> int:
+    """Return the highest number that an attempt has, or that one may have which we have not heard of."""
+    return max([case.task.attempt, *(number for number, _ in case.attempts)])
 
 
 def refuse(case: Case, number: int, worker: str, why: str) -> Case:
@@ -71,10 +73,18 @@ def is_refused(case: Case, event: TaskEvent, worker: str) -> bool:
     return attempt is not None and attempt.state is AttemptState.REFUSED
 
 
+def is_live(attempt: Attempt, *, or_lost: bool = False) -> bool:
+    """Tell whether an attempt may be going on, as far as the hub knows."""
+    return attempt.state in _LIVE or (or_lost and attempt.state is AttemptState.LOST)
+
+
 def on_accepted(case: Case, event: TaskAccepted, worker: str) -> Verdict:
-    """`worker` says that it holds an attempt."""
+    """`worker` says that it holds an attempt.
+
+    It may have declined the attempt before, and taken it when the assignment came a second time.
+    """
     attempt = _find(case, event, worker)
-    if attempt.state in _OVER:
+    if attempt.state in _ENDED or (attempt.state is AttemptState.DECLINED and not _may_hold(case.task, event, worker)):
         return case, (_drop(case, attempt, "the attempt has ended"),)
     state = attempt.state if attempt.state in _LIVE - {AttemptState.ASSIGNED} else AttemptState.ACCEPTED
     return _hold(case, attempt._replace(state=state, accepted_ms=event.at), event)
@@ -106,15 +116,19 @@ def on_declined(case: Case, event: TaskDeclined, worker: str) -> Verdict:
     attempt = attempt._replace(state=AttemptState.DECLINED, finished_ms=event.at, error=event.reason)
     task = case.task
     if _may_hold(task, event, worker):
-        task = _pending(task, f"{worker} declined it: {event.reason}")._replace(attempt=event.attempt)
+        task = _given_back(task, f"{worker} declined it: {event.reason}", event.at)._replace(attempt=event.attempt)
     return _with(Case(task, case.attempts), attempt), ()
 
 
 def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdict:
-    """An attempt ended: so does the task, or it is tried again, or the end is kept beside a better one."""
+    """An attempt ended: so does the task, or it is tried again, or the end is kept beside a better one.
+
+    An attempt that was told to stop moves the task only by a success: how it was stopped says nothing about the task.
+    """
     attempt = _find(case, event, worker)
-    if attempt.state in _REACHED_AN_END:
+    if attempt.state in REACHED_AN_END:
         return case, ()
+    told_to_stop = attempt.superseded or attempt.state in _OVER
     attempt = attempt._replace(
         state=AttemptState(event.outcome.value),
         finished_ms=event.at,
@@ -124,27 +138,37 @@ def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdi
     )
     case = _with(case, attempt)
     if case.task.state in ENDED:
-        return _settle_ends(case, attempt), ()
-    if _may_hold(case.task, event, worker):
-        if _tries_again(case, event):
-            return Case(_retry(case, event, now), case.attempts), ()
-        return _settle_ends(case, attempt), ()
-    if event.outcome is Outcome.SUCCEEDED:
-        return _settle_ends(case, attempt), _drops_of_others(case, attempt)
+        return settle_ends(case, attempt), ()
+    if event.outcome is Outcome.SUCCEEDED or (_may_hold(case.task, event, worker) and not told_to_stop):
+        moved = Case(_retry(case, event, now), case.attempts) if _tries_again(case, event) else None
+        drops = drops_of_others(case, attempt, f"{worker} has done it")
+        return moved or settle_ends(case, attempt), drops
     return _with(case, attempt._replace(superseded=True)), ()
 
 
-def on_lost(case: Case, number: int, why: str) -> Case:
-    """The holder of attempt `number` is gone for good, as far as we know: place the task anew, or say `unknown`.
-
-    An attempt that nobody accepted was never begun, and one of an idempotent task may be begun again.
-    """
+def on_lost(case: Case, number: int, why: str, now: int) -> Case:
+    """The holder of attempt `number` is gone for good, as far as we know: place the task anew, or say `unknown`."""
     task = case.task
     if task.state not in HELD or task.attempt != number or task.worker is None:
         return case
     attempt = case.attempts[number, task.worker]._replace(state=AttemptState.LOST, error=why)
-    task = _pending(task, why) if task.idempotent else task._replace(state=TaskState.UNKNOWN, reason=why)
+    task = _given_back(task, why, now) if task.idempotent else unknown(task, why)
     return _with(Case(task, case.attempts), attempt)
+
+
+def on_unaccepted(case: Case, number: int, why: str, now: int) -> Case:
+    """A worker that is there did not accept attempt `number` in time: give up on it, unless it may not run twice.
+
+    Then it may be running already, and only the same attempt again is safe. Where the acceptance was committed just
+    now, nothing is given up.
+    """
+    task = case.task
+    if task.state is not TaskState.ASSIGNED or task.attempt != number or task.worker is None:
+        return case
+    if not task.idempotent and task.cancel_ms is None:
+        return case
+    attempt = case.attempts[number, task.worker]._replace(state=AttemptState.LOST, error=why)
+    return _with(Case(_given_back(task, why, now), case.attempts), attempt)
 
 
 def on_expired(case: Case, now: int, why: str | None) -> Case:
@@ -152,22 +176,9 @@ def on_expired(case: Case, now: int, why: str | None) -> Case:
     if case.task.state is not TaskState.PENDING:
         return case
     if case.task.offered_to and not case.task.idempotent:
-        return Case(case.task._replace(state=TaskState.UNKNOWN, reason=why, offered_to=None), case.attempts)
-    error = f"not started in time: {why}" if why else "not started in time"
+        return Case(unknown(case.task, why or NOT_IN_TIME), case.attempts)
+    error = f"{NOT_IN_TIME}: {why}" if why else NOT_IN_TIME
     return Case(case.task._replace(state=TaskState.EXPIRED, error=error, finished_ms=now, reason=None), case.attempts)
-
-
-def better_end(ends: Iterable[Attempt]) -> Attempt:
-    """Return the end that counts: a success before a failure, then the earlier, then the lower attempt."""
-    return min(
-        ends,
-        key=lambda end: (
-            end.state is not AttemptState.SUCCEEDED,
-            end.finished_ms or 0,
-            end.number,
-            end.worker,
-        ),
-    )
 
 
 def _find(case: Case, event: TaskEvent, worker: str) -> Attempt:
@@ -190,18 +201,32 @@ def _may_hold(task: Task, event: TaskEvent, worker: str) -> bool:
 def _hold(case: Case, attempt: Attempt, event: TaskEvent) -> Verdict:
     """Put the task in the hands of `attempt`, or tell its worker that the task is not its own any more."""
     task = case.task
-    if not _may_hold(task, event, attempt.worker):
+    if attempt.superseded or not _may_hold(task, event, attempt.worker):
         why = "the task has ended" if task.state in ENDED else "another worker holds the task"
         return _with(case, attempt._replace(superseded=True)), (_drop(case, attempt, why),)
+    held = in_hands_of(case, attempt)
+    if task.state is TaskState.RUNNING and _is_current(task, event, attempt.worker):
+        return held, ()
+    stopping = (_drop(case, attempt, CANCELLING),) if task.cancel_ms is not None else ()
+    return held, (*stopping, *drops_of_others(case, attempt, f"{attempt.worker} has it"))
+
+
+def in_hands_of(case: Case, attempt: Attempt) -> Case:
+    """Return the case with the task running as `attempt`; an older one that was current is superseded."""
+    task = case.task
+    before = case.attempts.get((task.attempt, task.worker or ""))
+    if before and (before.number, before.worker) != (attempt.number, attempt.worker) and before.state in _LIVE:
+        case = _with(case, before._replace(superseded=True))
     task = task._replace(
         state=TaskState.RUNNING,
         worker=attempt.worker,
         attempt=attempt.number,
-        reason=None,
+        reason=None if task.cancel_ms is None else (task.reason or CANCELLING),
+        started_ms=attempt.started_ms,
         not_before_ms=None,
         offered_to=None,
     )
-    return _with(Case(task, case.attempts), attempt._replace(superseded=False)), ()
+    return _with(Case(task, case.attempts), attempt._replace(superseded=False))
 
 
 def _drop(case: Case, attempt: Attempt, why: str) -> Drop:
@@ -215,79 +240,52 @@ def _tries_again(case: Case, event: TaskFinished) -> bool:
 
 def _tries(case: Case) -> int:
     """Count the attempts that ended by themselves; one that was lost or declined is not held against the task."""
-    return sum(attempt.state in _REACHED_AN_END for attempt in case.attempts.values())
+    return sum(attempt.state in REACHED_AN_END for attempt in case.attempts.values())
 
 
 def _retry(case: Case, event: TaskFinished, now: int) -> Task:
     tries = _tries(case)
     wait_ms = int(case.task.backoff_seconds * 1000 * 2 ** (tries - 1))
     said = event.error or event.outcome.value
-    return _pending(case.task, f"try {tries} of {case.task.max_attempts} ended: {said}")._replace(
-        attempt=event.attempt,
-        not_before_ms=now + wait_ms,
-    )
+    task = _given_back(case.task, f"try {tries} of {case.task.max_attempts} ended: {said}", now)
+    waits = task.state is TaskState.PENDING
+    return task._replace(attempt=event.attempt, not_before_ms=now + wait_ms if waits else None)
+
+
+def _given_back(task: Task, why: str, now: int) -> Task:
+    """Let the task be placed anew, unless somebody asked to cancel it."""
+    return _pending(task, why) if task.cancel_ms is None else cancelled(task, f"cancelled: {why}", now)
 
 
 def _pending(task: Task, reason: str) -> Task:
     return task._replace(state=TaskState.PENDING, worker=None, reason=reason, started_ms=None, offered_to=None)
 
 
-def _end(case: Case, attempt: Attempt) -> Case:
-    outcome = Outcome(attempt.state.value)
-    task = case.task._replace(
-        state=_TASK_END[outcome],
+def cancelled(task: Task, error: str, now: int) -> Task:
+    """Return a task as the hub cancels it, which nobody has."""
+    return task._replace(
+        state=TaskState.CANCELLED,
+        worker=None,
         reason=None,
-        worker=attempt.worker,
-        attempt=max(case.task.attempt, attempt.number),
-        result=attempt.result,
-        error=attempt.error,
-        started_ms=attempt.started_ms,
-        finished_ms=attempt.finished_ms,
+        error=error,
+        finished_ms=now,
         not_before_ms=None,
         offered_to=None,
     )
-    return Case(task, case.attempts)
 
 
-def _settle_ends(case: Case, newcomer: Attempt) -> Case:
-    """Let the best end count, whatever the order in which they were told, and keep the others as superseded.
-
-    An end that led to another try is none of the task's, and does not compete.
-    """
-    counted = _counted_end(case, newcomer)
-    ends = [
-        one
-        for one in case.attempts.values()
-        if one is newcomer or one is counted or (one.superseded and one.state in _REACHED_AN_END)
-    ]
-    best = better_end(ends)
-    marked = {(one.number, one.worker): one._replace(superseded=one is not best) for one in ends}
-    settled = Case(case.task, {**case.attempts, **marked})
-    return settled if best is counted else _end(settled, best)
+def unknown(task: Task, why: str) -> Task:
+    """Return a task of which nobody can say whether it has run."""
+    reason = why if task.cancel_ms is None else f"{why}; {TO_BE_CANCELLED}"
+    return task._replace(state=TaskState.UNKNOWN, reason=reason, not_before_ms=None, offered_to=None)
 
 
-def _counted_end(case: Case, newcomer: Attempt) -> Attempt | None:
-    """Return the attempt whose end is the task's now; None where the task has none, or the hub ended it."""
-    task = case.task
-    if task.state not in ENDED:
-        return None
-    like_it = [
-        one
-        for one in case.attempts.values()
-        if one is not newcomer
-        and not one.superseded
-        and one.state in _REACHED_AN_END
-        and (one.worker, one.finished_ms, _TASK_END[Outcome(one.state.value)])
-        == (task.worker, task.finished_ms, task.state)
-    ]
-    return max(like_it, key=lambda one: one.number, default=None)
-
-
-def _drops_of_others(case: Case, winner: Attempt) -> tuple[Drop, ...]:
+def drops_of_others(case: Case, holder: Attempt, why: str) -> tuple[Drop, ...]:
+    """Return the drops of all other attempts that may still be going on, and have not been told to stop."""
     return tuple(
-        _drop(case, other, f"{winner.worker} has done it")
-        for other in case.attempts.values()
-        if other is not winner and other.state in _LIVE
+        _drop(case, other, why)
+        for key, other in case.attempts.items()
+        if key != (holder.number, holder.worker) and other.state in _LIVE and not other.superseded
     )
 
 

@@ -15,6 +15,12 @@ SUSPECT_AFTER_INTERVALS = 2.25
 OFFLINE_AFTER_INTERVALS = 4.25
 DEFAULT_INTERVAL_MS = 30_000
 
+FROZEN_MS = 2_000
+"""A look at silence that comes so much too late finds a hub that stood still, not workers that were silent."""
+
+MAX_ENDED = 8
+"""Ended sessions that are remembered of a worker."""
+
 
 class PresenceState(StrEnum):
     """What the hub believes of a worker."""
@@ -30,6 +36,7 @@ class Reason(StrEnum):
     STOPPED = "stopped"
     CONNECTION_LOST = "connection_lost"
     HEARTBEAT_MISSED = "heartbeat_missed"
+    SITE_LINK_DOWN = "site_link_down"
     BROKER_RESTARTED = "broker_restarted"
     STALE_RETAINED = "stale_retained"
 
@@ -42,6 +49,7 @@ class Presence:
         since_ms: When the state or its reason last changed.
         last_seen_ms: When the worker itself was last heard, never by a retained message.
         waiting_since_ms: From when silence counts: the last word, or the moment when judgement was suspended.
+        ended: Sessions that were followed by another, the latest last: what is retained of them is old.
 
     """
 
@@ -52,32 +60,45 @@ class Presence:
     last_seen_ms: int = 0
     waiting_since_ms: int = 0
     interval_ms: int = DEFAULT_INTERVAL_MS
+    ended: tuple[str, ...] = ()
 
 
 def on_birth(known: Presence, session: str, interval_ms: int, *, retained: bool, now: int) -> Presence:
     """A birth came. A retained one only says that the worker was there once: a heartbeat must stand behind it."""
     if retained:
-        if known.session == session and known.state is PresenceState.ONLINE:
+        if is_old_news(known, session):
             return known
-        unconfirmed = replace(known, session=session, interval_ms=interval_ms, waiting_since_ms=now)
+        unconfirmed = replace(_begin(known, session), interval_ms=interval_ms, waiting_since_ms=now)
         return _become(unconfirmed, PresenceState.SUSPECT, Reason.STALE_RETAINED, now)
-    born = replace(known, session=session, interval_ms=interval_ms, last_seen_ms=now, waiting_since_ms=now)
+    born = replace(_begin(known, session), interval_ms=interval_ms, last_seen_ms=now, waiting_since_ms=now)
     return _become(born, PresenceState.ONLINE, None, now)
 
 
-def on_farewell(known: Presence, session: str, *, stopped: bool, now: int) -> Presence:
-    """A farewell came, from the worker itself (`stopped`) or as its will. That of another session is too late."""
-    if known.session not in (None, session):
+def is_old_news(known: Presence, session: str) -> bool:
+    """Tell whether a retained birth of `session` says less than what is known: a broker may have an old store."""
+    ended = known.state is PresenceState.OFFLINE and session == known.session
+    return known.state is PresenceState.ONLINE or ended or session in known.ended
+
+
+def on_farewell(known: Presence, session: str, *, stopped: bool, retained: bool = False, now: int) -> Presence:
+    """A farewell came, from the worker itself (`stopped`) or as its will.
+
+    That of another session is too late, unless it is retained and its session was never heard of: then that session
+    began and ended while the hub was away.
+    """
+    unheard = retained and known.state is not PresenceState.ONLINE and session not in known.ended
+    if known.session not in (None, session) and not unheard:
         return known
-    reason = Reason.STOPPED if stopped else Reason.CONNECTION_LOST
-    return _become(replace(known, session=session), PresenceState.OFFLINE, reason, now)
+    why = Reason.SITE_LINK_DOWN if known.reason is Reason.SITE_LINK_DOWN else Reason.CONNECTION_LOST
+    reason = Reason.STOPPED if stopped else why
+    return _become(_begin(known, session), PresenceState.OFFLINE, reason, now)
 
 
 def on_heartbeat(known: Presence, session: str, *, retained: bool, now: int) -> Presence:
     """A heartbeat came; a live one proves that the worker is there, whatever was believed."""
     if retained or (known.session not in (None, session) and known.state is PresenceState.ONLINE):
         return known
-    heard = replace(known, session=session, last_seen_ms=now, waiting_since_ms=now)
+    heard = replace(_begin(known, session), last_seen_ms=now, waiting_since_ms=now)
     return _become(heard, PresenceState.ONLINE, None, now)
 
 
@@ -91,6 +112,16 @@ def on_link_lost(known: Presence, now: int) -> Presence:
 def on_link_up(known: Presence, now: int) -> Presence:
     """The hub's link is back: silence counts from now."""
     return replace(known, waiting_since_ms=now) if known.state is PresenceState.SUSPECT else known
+
+
+def was_frozen(last_look_ms: int, now: int, every_ms: int) -> bool:
+    """Tell whether the hub itself stood still since its last look at silence, which it takes `every_ms`."""
+    return now - last_look_ms > every_ms + FROZEN_MS
+
+
+def on_frozen(known: Presence, now: int) -> Presence:
+    """The hub stood still and heard nobody: silence counts from now."""
+    return known if known.state is PresenceState.OFFLINE else replace(known, waiting_since_ms=now)
 
 
 def on_tick(known: Presence, now: int) -> Presence:
@@ -109,6 +140,13 @@ def on_tick(known: Presence, now: int) -> Presence:
     if silent_intervals > SUSPECT_AFTER_INTERVALS:
         return _become(known, PresenceState.SUSPECT, stale, now)
     return known
+
+
+def _begin(known: Presence, session: str) -> Presence:
+    if known.session in (None, session):
+        return replace(known, session=session)
+    ended = tuple(one for one in known.ended if one != session)
+    return replace(known, session=session, ended=(*ended, known.session)[-MAX_ENDED:])
 
 
 def _become(known: Presence, state: PresenceState, reason: Reason | None, now: int) -> Presence:

@@ -70,6 +70,16 @@ class Attempt(NamedTuple):
     error_ms: int | None = None
 
 
+class Candidate(NamedTuple):
+    """A worker that should get a task from a tasks topic: by which opening of its intake, into which journal.
+
+    Either is empty where it is not known.
+    """
+
+    intake: str = ""
+    stream: str = ""
+
+
 class Task(NamedTuple):
     """A task as it stands.
 
@@ -79,8 +89,10 @@ class Task(NamedTuple):
         via: How it came: `http`, or a value of `broker.messages.Via`.
         pinned: The only worker that may run it.
         reply: A `ReplyTo` as JSON.
-        worker: Who holds or held the current attempt.
-        offered_to: While it is watched: the workers that should accept it, each with its session.
+        attempt: The number of the current attempt, the fencing token; of an ended task, the number of its end.
+        worker: Who holds or held the current attempt; of an ended task, whose end it is. None where the hub or a person
+            ended it.
+        offered_to: While it is watched: the workers that should accept it.
         cancel_ms: When somebody asked to cancel it.
 
     """
@@ -108,7 +120,7 @@ class Task(NamedTuple):
     started_ms: int | None = None
     finished_ms: int | None = None
     not_before_ms: int | None = None
-    offered_to: dict[str, str] | None = None
+    offered_to: dict[str, Candidate] | None = None
     cancel_ms: int | None = None
 
 

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from broker.messages import TaskSpec
 from hub.rules.leases import Lease, Leases
 from hub.rules.placement import Backlog, Shape
-from hub.rules.task import HELD, Task, TaskState
+from hub.rules.task import ENDED, HELD, Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
+
+    from hub.rules.leases import Ref
 
 
 @dataclass(slots=True)
 class Offer:
-    """A task that workers should have got from a tasks topic; judged when none has accepted it by `judge_at_ms`."""
+    """A task that workers should have got from a tasks topic; judged when none has accepted it by `judge_at_ms`.
+
+    Attributes:
+        since_ms: From when the hub has known of it.
+        judged: Whether it was judged before.
+
+    """
 
     task: Task
     judge_at_ms: int
+    since_ms: int
+    judged: bool = False
 
 
 @dataclass(slots=True)
@@ -55,6 +65,7 @@ class Waiting:
         self.leases = Leases()
         self._accept_timeout_ms = accept_timeout_ms
         self._offers: dict[str, Offer] = {}
+        self._unknown: dict[str, str] = {}
         self._delayed: dict[str, Task] = {}
         self._due_again: list[tuple[int, str]] = []
         self._expiring: dict[str, Task] = {}
@@ -63,22 +74,57 @@ class Waiting:
     def put(self, task: Task, now: int) -> None:
         """Put an unended task where it waits."""
         if task.state in HELD and task.worker:
-            accepted = task.state is TaskState.RUNNING
-            self.leases.hold(Lease(task.id, task.attempt, task.worker, now, task.idempotent, accepted))
+            self.leases.hold(_lease(task, task.worker, now))
+        elif task.state is TaskState.UNKNOWN and task.worker:
+            self._unknown[task.id] = task.worker
         elif task.state is TaskState.PENDING:
             self._put_pending(task, now)
+
+    def follow(self, task: Task, now: int) -> None:
+        """Put a task, which may wait already, where it waits now. What is known of its lease stays known."""
+        known = self.leases.get(task.id)
+        self.take_out(task.id)
+        if task.state not in ENDED:
+            self.put(task, now)
+        lease = self.leases.get(task.id)
+        if known and lease and (known.ref, known.worker, known.accepted) == (lease.ref, lease.worker, lease.accepted):
+            self.leases.hold(replace(lease, sends=known.sends, mark=known.mark))
 
     def take_out(self, task: str) -> None:
         """Forget where a task waits. What is left of it in the heaps is passed over when it falls due."""
         self.leases.release(task)
         self.backlog.remove(task)
         self._offers.pop(task, None)
+        self._unknown.pop(task, None)
         self._delayed.pop(task, None)
         self._expiring.pop(task, None)
 
     def offer(self, task: str) -> Offer | None:
         """Return the offer of a task that is on offer."""
         return self._offers.get(task)
+
+    def keep_offers(self, held: Collection[Ref], now: int) -> None:
+        """Let the time to accept begin anew for offers that a worker says it holds: its journal will tell of them."""
+        for task, attempt in held:
+            offer = self._offers.get(task)
+            if offer and offer.task.attempt == attempt:
+                offer.judge_at_ms = now + self._accept_timeout_ms
+
+    def hasten_offers(self, worker: str, now: int) -> None:
+        """Judge again at once what waits to hear from a worker: it has spoken."""
+        for offer in self._offers.values():
+            if offer.judged and worker in (offer.task.offered_to or ()):
+                offer.judge_at_ms = now
+
+    def forgive(self, now: int) -> None:
+        """Let every time to accept begin anew: for a while the hub could not have heard."""
+        self.leases.forgive(now)
+        for offer in self._offers.values():
+            offer.judge_at_ms = now + self._accept_timeout_ms
+
+    def is_asked_after(self, worker: str) -> bool:
+        """Tell whether there are tasks of which this worker alone can say what became of them."""
+        return worker in self._unknown.values()
 
     def is_delayed(self, task: str) -> bool:
         """Tell whether a task waits for its next try to fall due."""
@@ -91,7 +137,7 @@ class Waiting:
             self._enqueue(task)
         offers = [offer for offer in self._offers.values() if offer.judge_at_ms <= now]
         for offer in offers:
-            offer.judge_at_ms = now + self._accept_timeout_ms
+            offer.judge_at_ms, offer.judged = now + self._accept_timeout_ms, True
         expired = [self._expiring[task_id] for task_id in _ripe(self._expiries, now) if task_id in self._expiring]
         return Due(self.leases.overdue(now, self._accept_timeout_ms), offers, expired, len(delayed))
 
@@ -100,7 +146,7 @@ class Waiting:
             self._expiring[task.id] = task
             heapq.heappush(self._expiries, (task.expires_ms, task.id))
         if task.offered_to is not None:
-            self._offers[task.id] = Offer(task, now + self._accept_timeout_ms)
+            self._offers[task.id] = Offer(task, now + self._accept_timeout_ms, now)
         elif task.not_before_ms is not None and task.not_before_ms > now:
             self._delayed[task.id] = task
             heapq.heappush(self._due_again, (task.not_before_ms, task.id))
@@ -109,6 +155,18 @@ class Waiting:
 
     def _enqueue(self, task: Task) -> None:
         self.backlog.add(task.id, shape_of(task), task.priority, task.created_ms)
+
+
+def _lease(task: Task, worker: str, now: int) -> Lease:
+    return Lease(
+        task=task.id,
+        attempt=task.attempt,
+        worker=worker,
+        assigned_ms=now,
+        idempotent=task.idempotent,
+        accepted=task.state is TaskState.RUNNING,
+        cancelled=task.cancel_ms is not None,
+    )
 
 
 def shape_of(task: Task) -> Shape:

@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
-from hub.rules.task import Attempt, AttemptState, Case, Task, TaskState
+from hub.rules.task import Attempt, AttemptState, Candidate, Case, Task, TaskState
 from hub.store.schema import attempts, tasks
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def to_task(row: Sequence[Any]) -> Task:
     """Return a row that begins with `TASK_COLUMNS` as a task."""
     task = Task._make(row[: len(TASK_COLUMNS)])
     return task._replace(
-        state=_TASK_STATES[task.state], result=_from_text(task.result), offered_to=_from_text(task.offered_to)
+        state=_TASK_STATES[task.state], result=_from_text(task.result), offered_to=_candidates(task.offered_to)
     )
 
 
@@ -113,6 +113,14 @@ def _upsert_statement(
     update = {name: statement.excluded[name] for name in columns if name not in key}
     compiled = statement.on_conflict_do_update(index_elements=key, set_=update).compile(dialect=dialect)
     return str(compiled), itemgetter(*(columns.index(name) for name in compiled.positiontup or ()))
+
+
+def _candidates(text: Any) -> dict[str, Candidate] | None:  # noqa: ANN401  JSON
+    """Return who was offered a task. The first release kept a session for each worker, which tells us nothing now."""
+    offered = _from_text(text)
+    if offered is None:
+        return None
+    return {worker: Candidate(*one) if isinstance(one, list) else Candidate() for worker, one in offered.items()}
 
 
 def _to_text(value: object) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Select, and_, func, or_, select
 
 from hub.rules.task import TaskState
 from hub.store import cases
-from hub.store.schema import attempts, rejections, tasks, workers
+from hub.store.actions import Deed, deeds_of
+from hub.store.schema import attempts, rejections, reports, tasks, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,15 +60,27 @@ def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor
     return _paged(connection.execute(_page(query, tasks.c.seq, limit, cursor)).all(), limit, cases.to_task)
 
 
-def one_task(connection: Connection, task_id: str) -> tuple[Task, list[Attempt]] | None:
-    """Return a task with its attempts in order."""
+class InFull(NamedTuple):
+    """A task with all that is known of it: its attempts in order, and what people did to it."""
+
+    task: Task
+    attempts: list[Attempt]
+    deeds: list[Deed]
+
+
+def one_task(connection: Connection, task_id: str) -> InFull | None:
+    """Return a task with all that is known of it."""
     row = connection.execute(select(*cases.TASK_COLUMNS).where(tasks.c.id == task_id)).one_or_none()
     if row is None:
         return None
     query = (
         select(*cases.ATTEMPT_COLUMNS).where(attempts.c.task == task_id).order_by(attempts.c.number, attempts.c.worker)
     )
-    return cases.to_task(row), [cases.to_attempt(attempt) for attempt in connection.execute(query)]
+    return InFull(
+        cases.to_task(row),
+        [cases.to_attempt(attempt) for attempt in connection.execute(query)],
+        deeds_of(connection, task_id),
+    )
 
 
 def count_by_site(connection: Connection) -> dict[str, dict[str, int]]:
@@ -88,6 +101,15 @@ def list_rejections(connection: Connection, *, site: str | None, limit: int, cur
     if site is not None:
         query = query.where(rejections.c.site == site)
     return _paged(connection.execute(_page(query, rejections.c.seq, limit, cursor)).all(), limit, lambda row: row)
+
+
+def list_gaps(connection: Connection, *, worker: str | None, limit: int, cursor: int | None) -> Page[Any]:
+    """Return up to `limit` gaps, newest first, each with the site that its worker has now."""
+    query = select(reports, workers.c.site).outerjoin(workers, workers.c.id == reports.c.worker)
+    query = query.where(reports.c.type == "gap")
+    if worker is not None:
+        query = query.where(reports.c.worker == worker)
+    return _paged(connection.execute(_page(query, reports.c.seq, limit, cursor)).all(), limit, lambda row: row)
 
 
 def _page(query: Select[Any], key: ColumnElement[int], limit: int, cursor: int | None) -> Select[Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic_core import to_json
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from hub.store.schema import rejections, reports, streams
 
@@ -15,36 +15,42 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from broker.messages import Event
-    from broker.problems import Problem
+    from hub.rules.kept import Rejection, Report
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Input that was refused, and by whom: a worker's id, or `hub`."""
+class Mark(NamedTuple):
+    """How far a stream is committed, and whose clock counts from there; None is not known."""
 
-    at_ms: int
-    topic: str
-    site: str | None
-    reported_by: str
-    task: str | None
-    reason: str
-    problems: Sequence[Problem]
-    payload: str
+    through: int = 0
+    boot: str | None = None
+
+
+_MARK = select(streams.c.committed_through, streams.c.boot).where(
+    streams.c.worker == bindparam("worker"), streams.c.stream == bindparam("stream")
+)
+_ADVANCE = upsert(streams).values(
+    {name: bindparam(name) for name in ("worker", "stream", "committed_through", "boot")},
+)
+_ADVANCE = _ADVANCE.on_conflict_do_update(
+    index_elements=("worker", "stream"),
+    set_={name: _ADVANCE.excluded[name] for name in ("committed_through", "boot")},
+)
+
+
+def mark_of(connection: Connection, worker: str, stream: str) -> Mark:
+    """Return the mark of a stream; that of a new one is 0."""
+    row = connection.execute(_MARK, {"worker": worker, "stream": stream}).one_or_none()
+    return Mark(*row) if row else Mark()
 
 
 def committed_through(connection: Connection, worker: str, stream: str) -> int:
     """Return the last event of a stream that is committed; 0 for a stream that is new."""
-    query = select(streams.c.committed_through).where(streams.c.worker == worker, streams.c.stream == stream)
-    return connection.execute(query).scalar_one_or_none() or 0
+    return mark_of(connection, worker, stream).through
 
 
-def advance(connection: Connection, worker: str, stream: str, through: int) -> None:
-    """Move the mark of a stream."""
-    here = (streams.c.worker == worker) & (streams.c.stream == stream)
-    moved = connection.execute(update(streams).where(here).values(committed_through=through))
-    if not moved.rowcount:
-        connection.execute(insert(streams).values(worker=worker, stream=stream, committed_through=through))
+def advance(connection: Connection, worker: str, stream: str, through: int, *, boot: str | None = None) -> None:
+    """Move the mark of a stream; `boot` is whose clock counts from there, None where events were passed over."""
+    connection.execute(_ADVANCE, {"worker": worker, "stream": stream, "committed_through": through, "boot": boot})
 
 
 def add_rejections(connection: Connection, rows: Sequence[Rejection]) -> None:
@@ -53,10 +59,10 @@ def add_rejections(connection: Connection, rows: Sequence[Rejection]) -> None:
         connection.execute(insert(rejections), [_rejection_row(row) for row in rows])
 
 
-def add_reports(connection: Connection, worker: str, stream: str, rows: Sequence[tuple[int, Event]]) -> None:
+def add_reports(connection: Connection, worker: str, stream: str, rows: Sequence[Report]) -> None:
     """Keep events that have no table of their own, each with its sequence number."""
     if rows:
-        connection.execute(insert(reports), [_report_row(worker, stream, number, event) for number, event in rows])
+        connection.execute(insert(reports), [_report_row(worker, stream, row) for row in rows])
 
 
 def _rejection_row(row: Rejection) -> dict[str, object]:
@@ -72,12 +78,15 @@ def _rejection_row(row: Rejection) -> dict[str, object]:
     }
 
 
-def _report_row(worker: str, stream: str, number: int, event: Event) -> dict[str, object]:
+def _report_row(worker: str, stream: str, row: Report) -> dict[str, object]:
+    body = row.event.model_dump_json(exclude_none=True)
+    if row.error_ms is not None:
+        body = f'{body[:-1]},"error_ms":{row.error_ms}}}'
     return {
         "worker": worker,
         "stream": stream,
-        "stream_seq": number,
-        "type": getattr(event, "type", ""),
-        "at_ms": event.at,
-        "body": event.model_dump_json(exclude_none=True),
+        "stream_seq": row.number,
+        "type": getattr(row.event, "type", ""),
+        "at_ms": row.event.at,
+        "body": body,
     }

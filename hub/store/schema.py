@@ -6,7 +6,7 @@ that is null nobody knows how far they are off. JSON is kept as text, for it is 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, text
 
 metadata = MetaData()
 
@@ -46,6 +46,9 @@ tasks = Table(
     Index("tasks_by_site", "site", "seq"),
     Index("tasks_by_worker", "worker", "seq"),
     Index("tasks_by_kind", "kind", "seq"),
+    Index(
+        "tasks_at_worker", "worker", sqlite_where=text("state IN ('assigned', 'running', 'unknown')")
+    ),  # the few of the many that a worker ever had
 )
 
 attempts = Table(
@@ -102,7 +105,9 @@ streams = Table(
     Column("stream", Text, primary_key=True),
     Column("committed_through", BigInteger, nullable=False),
     Column("boot", Text),
+    Column("greeted", Integer),
 )
+"""How far each journal is committed. Of one worker, the one with the highest `greeted` said hello last."""
 
 rejections = Table(
     "rejections",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, text
 
 from broker.messages import assignment_json
-from hub.rules import life
-from hub.rules.task import ENDED, Case, Task, TaskState
+from hub.rules import hello, life
+from hub.rules.task import ENDED, Candidate, Case, Task, TaskState
 from hub.store import cases
 from hub.store.schema import tasks
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     from hub.rules.placement import Placed
     from hub.store.cases import Change
+
+# The states stand there as they do in the index: SQLite uses that for no other condition.
+_AT_WORKER = select(tasks.c.id).where(
+    tasks.c.worker == bindparam("worker"), text("state IN ('assigned', 'running', 'unknown')")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def assign(connection: Connection, placed: Sequence[Placed], now: int) -> tuple[
     after = dict(before)
     for one in placed:
         case = before.get(one.task)
-        if case is not None and case.task.state is TaskState.PENDING:
+        if case is not None and case.task.state is TaskState.PENDING and case.task.offered_to is None:
             after[one.task] = life.assign(case, one.worker, now)
     changes = cases.save(connection, before, after)
     return changes, [_sent(change.after) for change in changes]
@@ -75,7 +80,7 @@ def assign(connection: Connection, placed: Sequence[Placed], now: int) -> tuple[
 
 def again(connection: Connection, ids: Iterable[str]) -> list[Sent]:
     """Return the assignments of these tasks once more, as they stand."""
-    return [_sent(case.task) for case in cases.load(connection, ids).values() if case.task.state is TaskState.ASSIGNED]
+    return [_sent(case.task) for case in cases.load(connection, ids).values() if _may_be_sent(case.task)]
 
 
 def move(connection: Connection, rules: Mapping[str, life.Rule]) -> list[Change]:
@@ -85,16 +90,9 @@ def move(connection: Connection, rules: Mapping[str, life.Rule]) -> list[Change]
     return cases.save(connection, before, after)
 
 
-def offered(task: Task, candidates: dict[str, str]) -> Task:
+def offered(task: Task, candidates: dict[str, Candidate]) -> Task:
     """Return a new task as one of `candidates` should accept it: the first attempt is theirs."""
     return task._replace(attempt=1, offered_to=candidates)
-
-
-def withdraw_offer(case: Case) -> Case:
-    """Stop waiting for a worker to accept what it was offered: from now on the hub places it."""
-    if case.task.state is not TaskState.PENDING or case.task.offered_to is None:
-        return case
-    return Case(case.task._replace(offered_to=None), case.attempts)
 
 
 def unended(connection: Connection) -> list[Task]:
@@ -103,8 +101,29 @@ def unended(connection: Connection) -> list[Task]:
     return [cases.to_task(row) for row in connection.execute(query)]
 
 
+def _may_be_sent(task: Task) -> bool:
+    return task.state is TaskState.ASSIGNED and task.cancel_ms is None
+
+
+def at_worker(connection: Connection, worker: str) -> list[str]:
+    """Return the tasks that a worker has, as far as the hub knows, or of which it alone can tell."""
+    return list(connection.execute(_AT_WORKER, {"worker": worker}).scalars())
+
+
+def resume(connection: Connection, worker: str) -> tuple[list[Change], list[Sent]]:
+    """Give a worker once more what it had never taken, and return that as it must be sent."""
+    before = cases.load(connection, at_worker(connection, worker))
+    changes = cases.save(connection, before, {task: hello.resume(case, worker) for task, case in before.items()})
+    return changes, [_sent(change.after) for change in changes]
+
+
+def assignment_of(task: Task) -> str:
+    """Return the current attempt of a task as JSON."""
+    return assignment_json(task.spec, task.id, task.attempt, task.reply)
+
+
 def _sent(task: Task) -> Sent:
     if task.worker is None:
         msg = f"{task.id} is assigned to nobody"
         raise AssertionError(msg)
-    return Sent(task.worker, assignment_json(task.spec, task.id, task.attempt, task.reply))
+    return Sent(task.worker, assignment_of(task))

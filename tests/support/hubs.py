@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -124,10 +124,10 @@ def _listen(hub: Hub, changes: Changes) -> None:
     """Be told of every change: of tasks after the commit, of workers when they come, go or sync."""
     hub._feed.listen(changes.wake)  # noqa: SLF001
     fleet = hub._fleet  # noqa: SLF001
-    on_change = fleet._on_change  # noqa: SLF001
+    listeners = fleet._tell  # noqa: SLF001
 
     def both() -> None:
-        on_change()
+        listeners.on_change()
         changes.wake()
 
-    fleet._on_change = both  # noqa: SLF001
+    fleet.listen(replace(listeners, on_change=both))

@@ -26,6 +26,7 @@ from broker.messages import (
     JournalPosition,
     Outcome,
     Receipt,
+    Renew,
     Scalar,
     Sync,
     TaskAccepted,
@@ -40,7 +41,7 @@ from broker.topics import Control, Events, Heartbeat, Status, Topics, WorkerTask
 from tests.support.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from broker.link import Connection, Incoming
     from broker.messages import AnyControl
@@ -52,6 +53,11 @@ async def soon(awaitable: Any) -> Any:  # noqa: ANN401
     """Await something that must come."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await awaitable
+
+
+def refs(assignments: Iterable[Assignment]) -> tuple[TaskRef, ...]:
+    """Return which attempts these are."""
+    return tuple(TaskRef(task=one.id, attempt=one.attempt) for one in assignments)
 
 
 @dataclass
@@ -69,6 +75,7 @@ class ScriptedWorker:
     heartbeat_interval_seconds: float = 30
     session_expiry_seconds: int = 0
     stream: str = field(default_factory=new_id)
+    intake: str = field(default_factory=new_id)
     reported: int = 0
     tasks: asyncio.Queue[Assignment | TaskRequest] = field(default_factory=asyncio.Queue)
     control: asyncio.Queue[AnyControl] = field(default_factory=asyncio.Queue)
@@ -89,6 +96,7 @@ class ScriptedWorker:
             "session_expiry_seconds": self.session_expiry_seconds,
             "journal": JournalPosition(stream=self.stream, oldest=self.reported + 1, newest=self.reported),
             "held": (),
+            "intake": self.intake,
         }
         return Birth.model_validate_json(to_json({**fields, **changed}))
 
@@ -97,12 +105,28 @@ class ScriptedWorker:
         await self.publish(Status(self.site, self.id), encode(self.birth(**changed)), retain=True)
         return await self.next_control(Sync)
 
-    async def beat(self, *running: Assignment, session: str | None = None) -> None:
-        """Publish a heartbeat."""
+    async def renew(self) -> None:
+        """Do as the hub asks: open the intake anew, and say so."""
+        await self.next_control(Renew)
+        self.intake = new_id()
+        await self.hello()
+
+    async def beat(
+        self,
+        *running: Assignment,
+        session: str | None = None,
+        held: Iterable[Assignment] | None = None,
+        newest: int | None = None,
+        **more: object,
+    ) -> None:
+        """Publish a heartbeat; `held` is what it names, `newest` the last event that its journal had then."""
+        last = self.reported if newest is None else newest
         heartbeat = HeartbeatMessage(
             session=session or self.session,
             at=now_ms(),
-            running=tuple(TaskRef(task=one.id, attempt=one.attempt) for one in running),
+            running=refs(running),
+            held=None if held is None else refs(held),
+            position=JournalPosition(stream=self.stream, oldest=last + 1, newest=last),
             queued=0,
             journal=JournalDepth(rows=0, bytes=0),
             written_bytes_today=0,
@@ -110,7 +134,8 @@ class ScriptedWorker:
             memory_bytes=0,
             disk_free_bytes=0,
         )
-        await self.publish(Heartbeat(self.site, self.id), encode(heartbeat), retain=True)
+        told = HeartbeatMessage.model_validate({**dict(heartbeat), **more})
+        await self.publish(Heartbeat(self.site, self.id), encode(told), retain=True)
 
     async def farewell(self, *, stopped: bool, session: str | None = None) -> None:
         """Publish the end of a session, this one's or another's."""
@@ -200,13 +225,14 @@ async def scripted_worker(
     site: str = "site-a",
     *,
     greets: bool = True,
+    client_id: str | None = None,
     **profile: Any,  # noqa: ANN401
 ) -> AsyncIterator[ScriptedWorker]:
     """Connect a worker; where it `greets`, begin when the hub has answered its hello."""
     session = new_id()
     link = Link(
         url=broker_url,
-        client_id=f"{topics.root}-{worker}",
+        client_id=client_id or f"{topics.root}-{worker}",
         session_expiry_seconds=profile.get("session_expiry_seconds", 0),
     )
     will = Will(topic=topics.build(Status(site, worker)), payload=encode(Farewell(state="offline", session=session)))

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.clock import now_ms
-from broker.messages import Cancel, Injected, Outcome, ReplyTo, TaskAccepted, TaskDeclined, TaskFinished, TaskSpec, Via
+from broker.messages import (
+    Cancel,
+    Injected,
+    Outcome,
+    Renew,
+    ReplyTo,
+    TaskAccepted,
+    TaskDeclined,
+    TaskFinished,
+    TaskRequest,
+    TaskSpec,
+    Via,
+)
+from tests.support.workers import soon
 
 if TYPE_CHECKING:
     from tests.integration.hub.conftest import World
@@ -69,22 +82,60 @@ async def test_what_a_worker_accepts_in_time_is_its_own(world: World, hub: Runni
         assert (task["worker"], task["attempt"], len(task["attempts"])) == ("w1", 1, 1)
 
 
-async def test_what_may_not_run_twice_waits_until_its_workers_have_synced(world: World) -> None:
-    async with world.hub(accept_timeout_seconds=0.3) as hub, world.worker() as worker, world.asker() as asker:
+async def test_what_may_not_run_twice_is_placed_when_its_workers_have_shown_that_they_do_not_have_it(
+    world: World,
+) -> None:
+    async with (
+        world.hub(accept_timeout_seconds=0.5) as hub,
+        world.worker("w1") as first,
+        world.worker("w2", kinds=("sleep",)) as second,
+        world.asker() as asker,
+    ):
         await asker.inject(world.site_topic(), {"id": "t1", "kind": "noop", "idempotent": False})
-        await asker.inject(world.site_topic(), {"id": "t2", "kind": "noop"})
-        assert (await worker.next_assignment()).id == "t2"  # its time was up, and so was that of t1
+        await second.renew()
         waiting = await hub.get("/api/tasks/t1")
         assert (waiting["state"], waiting["reason"]) == (
             "pending",
             "it may not run twice, and w1 may have it: waiting to hear",
         )
-        worker.session = "a new one"
+        await first.renew()
+        one = await first.next_assignment()
+        assert (one.id, one.attempt) == ("t1", 2)
+
+
+async def test_a_worker_that_reconnects_has_shown_as_much(world: World) -> None:
+    async with world.hub(accept_timeout_seconds=0.3) as hub, world.asker() as asker:
+        async with world.worker() as before:
+            await asker.inject(world.site_topic(), {"id": "t1", "kind": "noop", "idempotent": False})
+            await hub.task("t1", state="pending")
+        async with world.worker(stream=before.stream, reported=before.reported) as back:
+            assert (await back.next_assignment()).id == "t1"
+
+
+async def test_a_worker_that_lost_its_journal_leaves_its_offers_unknown(world: World) -> None:
+    async with world.hub(accept_timeout_seconds=0.3) as hub, world.asker() as asker:
+        async with world.worker():
+            await asker.inject(world.site_topic(), {"id": "t1", "kind": "noop", "idempotent": False})
+            await asker.inject(world.site_topic(), {"id": "t2", "kind": "noop"})
+            await hub.task("t2", state="pending")
+        async with world.worker() as reborn:
+            assert (await reborn.next_assignment()).id == "t2"
+            task = await hub.task("t1", state="unknown")
+    assert task["reason"] == "w1 may have had it, and came back with a new journal"
+
+
+async def test_on_a_workers_own_topic_only_an_answer_on_the_same_connection_shows_that_it_is_not_there(
+    world: World,
+) -> None:
+    async with world.hub(accept_timeout_seconds=0.3), world.worker() as worker, world.asker() as asker:
+        await asker.inject(world.worker_topic(), {"id": "t1", "kind": "noop", "idempotent": False})
+        await worker.next_control(Renew)
+        worker.session, worker.intake = "another connection", "another intake"  # the topic may wait there still
         await worker.hello()
-        one = await worker.next_assignment()
-        while one.id != "t1":
-            one = await worker.next_assignment()
-        assert one.attempt == 2
+        await worker.renew()
+        injected, again = await soon(worker.tasks.get()), await worker.next_assignment()
+        assert isinstance(injected, TaskRequest)
+        assert (again.id, again.attempt) == ("t1", 2)
 
 
 async def test_a_task_on_a_workers_own_topic_runs_there_or_nowhere(world: World, hub: RunningHub) -> None:

@@ -27,8 +27,9 @@ from broker.messages import (
     TaskStarted,
     Via,
 )
-from hub.ingest import Source, apply_batch
+from hub.ingest import apply_batch
 from hub.rules.placement import Placed
+from hub.rules.reading import Reading, Source
 from hub.rules.task import AttemptState, TaskState, new_task
 from hub.store import cases, tasks as store
 from hub.store.reports import committed_through
@@ -54,6 +55,11 @@ def submit(connection: Connection, task_id: str, *, worker: str | None = "w1") -
 
 def apply(connection: Connection, first: int, *events: AnyEvent, source: Source = W1, stream: str = "st") -> Committed:
     return apply_batch(connection, source, Batch(stream=stream, first=first, events=events), NOW)
+
+
+def read_of(done: Committed) -> Reading:
+    assert done.reading is not None
+    return done.reading
 
 
 def accepted(task: str, injected: Injected | None = None, attempt: int = 1) -> TaskAccepted:
@@ -103,7 +109,7 @@ def test_the_same_batch_again_changes_nothing(connection: Connection) -> None:
     apply(connection, 1, accepted("t1"), finished("t1"))
     before = everything(connection)
     done = apply(connection, 1, accepted("t1"), finished("t1"))
-    assert (done.through, done.changes, done.drops) == (2, [], [])
+    assert (done.through, done.changes, done.reading) == (2, [], None)
     assert everything(connection) == before
 
 
@@ -192,14 +198,14 @@ def test_only_a_sites_task_may_go_elsewhere(connection: Connection, via: Via, pi
 def test_a_task_that_a_worker_declined_is_the_hubs_to_place(connection: Connection) -> None:
     done = apply(connection, 1, declined("t1"))
     task = task_of(connection, "t1")
-    assert done.declined == ["t1"]
+    assert read_of(done).declined == ["t1"]
     assert (task.state, task.attempt, task.reason) == (TaskState.PENDING, 1, "w1 declined it: not mine")
 
 
 def test_a_declined_task_that_nobody_at_all_can_run_is_rejected_and_answered(connection: Connection) -> None:
     reply = ReplyTo(topic="edge/v1/replies/me")
     done = apply(connection, 1, declined("t1", TaskSpec(kind="nonsense"), reply=reply))
-    ((to, answer),) = done.refused
+    ((to, answer),) = read_of(done).refused
     (row,) = connection.execute(select(rejections))
     assert cases.load(connection, ["t1"]) == {}
     assert (to, answer.task, answer.outcome) == (reply, "t1", "rejected")
@@ -216,7 +222,7 @@ def test_a_clashing_id_is_refused_and_its_worker_told_to_stop(connection: Connec
     submit(connection, "t1")
     other = injected(TaskSpec(kind="noop", params={"n": 2}))
     done = apply(connection, 1, accepted("t1", other), finished("t1"), source=W2)
-    (drop,) = done.drops
+    (drop,) = read_of(done).drops
     (row,) = connection.execute(select(rejections))
     assert (drop.worker, drop.task, drop.attempt) == ("w2", "t1", 1)
     assert (row.reported_by, row.task) == ("w2", "t1")
@@ -228,7 +234,7 @@ def test_a_clashing_id_is_refused_and_its_worker_told_to_stop(connection: Connec
 def test_the_same_task_by_site_topic_from_two_workers_is_one(connection: Connection) -> None:
     apply(connection, 1, accepted("t1", injected()))
     done = apply(connection, 1, accepted("t1", injected()), source=W2)
-    (drop,) = done.drops
+    (drop,) = read_of(done).drops
     assert (drop.worker, drop.attempt) == ("w2", 1)
     assert task_of(connection, "t1").worker == "w1"
     assert connection.execute(select(rejections)).all() == []
@@ -237,7 +243,7 @@ def test_the_same_task_by_site_topic_from_two_workers_is_one(connection: Connect
 def test_a_superseded_attempt_is_dropped(connection: Connection) -> None:
     submit(connection, "t1", worker=None)
     apply(connection, 1, accepted("t1", attempt=2), source=W2)
-    (drop,) = apply(connection, 1, accepted("t1", attempt=1)).drops
+    (drop,) = read_of(apply(connection, 1, accepted("t1", attempt=1))).drops
     assert (drop.worker, drop.attempt) == ("w1", 1)
 
 

@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("attempts", sa.Column("error_ms", sa.BigInteger(), nullable=True))
     op.add_column("workers", sa.Column("clocks", sa.Text(), nullable=True))
     op.add_column("streams", sa.Column("boot", sa.Text(), nullable=True))
+    op.add_column("streams", sa.Column("greeted", sa.Integer(), nullable=True))
     op.create_table(
         "actions",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -28,12 +29,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq"),
     )
     op.create_index("actions_by_task", "actions", ["task", "seq"], unique=False)
+    at_worker = sa.text("state IN ('assigned', 'running', 'unknown')")
+    op.create_index("tasks_at_worker", "tasks", ["worker"], unique=False, sqlite_where=at_worker)
 
 
 def downgrade() -> None:
     """Take it away again."""
+    op.drop_index("tasks_at_worker", table_name="tasks")
     op.drop_index("actions_by_task", table_name="actions")
     op.drop_table("actions")
+    op.drop_column("streams", "greeted")
     op.drop_column("streams", "boot")
     op.drop_column("workers", "clocks")
     op.drop_column("attempts", "error_ms")

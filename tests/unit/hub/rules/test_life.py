@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from broker.messages import (
     Outcome,
@@ -20,10 +20,14 @@ from broker.messages import (
     TaskSpec,
     TaskStarted,
 )
+from hub.errors import NotPossible
+from hub.rules.actions import Cancel, Resolve, Retry, act
+from hub.rules.ends import better_end
+from hub.rules.hello import Memory, answer
 from hub.rules.life import (
     assign,
-    better_end,
     is_refused,
+    last_number,
     on_accepted,
     on_declined,
     on_expired,
@@ -31,11 +35,13 @@ from hub.rules.life import (
     on_lost,
     on_progress,
     on_started,
+    on_unaccepted,
     refuse,
 )
 from hub.rules.task import ENDED, HELD, Attempt, AttemptState, Case, Task, TaskState, new_task
 
 if TYPE_CHECKING:
+    from hub.rules.actions import Action
     from hub.rules.life import Verdict
 
 NOW = 50_000
@@ -82,7 +88,7 @@ def running(*, idempotent: bool = True, attempts: int = 1) -> Case:
 
 def moved(*, idempotent: bool = True) -> Case:
     """Return a task that w1 was lost with, and that w2 runs as attempt 2 (or that is unknown)."""
-    case = on_lost(running(idempotent=idempotent), 1, "w1 is offline")
+    case = on_lost(running(idempotent=idempotent), 1, "w1 is offline", NOW)
     return start(accept(assign(case, "w2", 40), "w2", 2)[0], "w2", 2)[0]
 
 
@@ -106,7 +112,7 @@ def test_each_assignment_is_an_attempt_with_a_growing_number() -> None:
     case = assign(pending(), "w1", 5)
     assert (case.task.state, case.task.attempt, case.task.worker) == (TaskState.ASSIGNED, 1, "w1")
     assert case.attempts[1, "w1"] == Attempt(1, "w1", AttemptState.ASSIGNED, assigned_ms=5)
-    again = assign(on_lost(case, 1, "gone"), "w2", 9)
+    again = assign(on_lost(case, 1, "gone", NOW), "w2", 9)
     assert (again.task.attempt, again.task.worker) == (2, "w2")
 
 
@@ -201,26 +207,26 @@ def test_a_task_that_may_not_run_twice_is_never_tried_again() -> None:
 
 
 def test_a_lost_or_declined_attempt_is_not_held_against_the_task() -> None:
-    case = on_lost(running(attempts=2), 1, "gone")
+    case = on_lost(running(attempts=2), 1, "gone", NOW)
     case, _ = decline(assign(case, "w2", 5), "w2", 2)
     case, _ = finish(assign(case, "w3", 5), Outcome.FAILED, "w3", 3)
     assert case.task.state is TaskState.PENDING
 
 
 def test_a_lost_task_that_may_run_twice_is_placed_anew() -> None:
-    case = on_lost(running(), 1, "w1 is offline")
+    case = on_lost(running(), 1, "w1 is offline", NOW)
     assert (case.task.state, case.task.worker, case.task.reason) == (TaskState.PENDING, None, "w1 is offline")
     assert case.attempts[1, "w1"].state is AttemptState.LOST
 
 
 def test_of_a_lost_task_that_may_not_run_twice_we_do_not_know() -> None:
-    case = on_lost(running(idempotent=False), 1, "w1 is offline")
+    case = on_lost(running(idempotent=False), 1, "w1 is offline", NOW)
     assert (case.task.state, case.task.worker) == (TaskState.UNKNOWN, "w1")
 
 
 @pytest.mark.parametrize("case", [pending(), finish(running())[0], moved()], ids=["pending", "ended", "moved"])
 def test_losing_an_attempt_that_is_not_current_changes_nothing(case: Case) -> None:
-    assert on_lost(case, 1, "gone") == case
+    assert on_lost(case, 1, "gone", NOW) == case
 
 
 def test_a_task_that_nobody_began_in_time_expires_and_says_what_it_waited_for() -> None:
@@ -277,7 +283,7 @@ def test_an_attempt_that_has_ended_is_not_held_again() -> None:
 
 
 def test_a_lost_worker_that_comes_back_before_anybody_else_goes_on() -> None:
-    lost = on_lost(running(), 1, "w1 is offline")
+    lost = on_lost(running(), 1, "w1 is offline", NOW)
     for again in (accept, start):
         case, drops = again(lost)
         assert (case.task.state, case.task.worker, case.task.attempt) == (TaskState.RUNNING, "w1", 1)
@@ -286,7 +292,7 @@ def test_a_lost_worker_that_comes_back_before_anybody_else_goes_on() -> None:
 
 
 def test_an_unknown_task_ends_when_its_worker_tells() -> None:
-    case, _ = finish(on_lost(running(idempotent=False), 1, "gone"), Outcome.FAILED)
+    case, _ = finish(on_lost(running(idempotent=False), 1, "gone", NOW), Outcome.FAILED)
     assert case.task.state is TaskState.FAILED
 
 
@@ -345,7 +351,7 @@ def test_of_two_ends_the_same_one_counts_in_either_order(one: End, other: End, w
 )
 def test_of_three_ends_the_same_one_counts_in_every_order(ends: list[tuple[Outcome, int]]) -> None:
     case = moved()
-    case = start(accept(assign(on_lost(case, 2, "gone"), "w3", 50), "w3", 3)[0], "w3", 3)[0]
+    case = start(accept(assign(on_lost(case, 2, "gone", NOW), "w3", 50), "w3", 3)[0], "w3", 3)[0]
     winners = set()
     for order in itertools.permutations(enumerate(ends, start=1)):
         ended = case
@@ -419,11 +425,24 @@ REPORTS: st.SearchStrategy[Step] = st.one_of(
     reported(decline),
     st.builds(ended, st.sampled_from(Outcome), WORKERS, NUMBERS, st.integers(0, 5)),
 )
+HELD_NUMBERS = st.sets(NUMBERS, max_size=2)
+ACTIONS = st.sampled_from(
+    [Cancel("no need"), Retry("once more"), Resolve(TaskState.SUCCEEDED, "seen"), Resolve(TaskState.CANCELLED)]
+)
 STEPS: st.SearchStrategy[Step] = st.one_of(
     REPORTS,
     st.builds(lambda worker: lambda case: _placed(case, worker), WORKERS),
-    st.just(lambda case: on_lost(case, case.task.attempt, "gone")),
+    st.just(lambda case: on_lost(case, case.task.attempt, "gone", NOW)),
+    st.just(lambda case: on_unaccepted(case, case.task.attempt, "silent", NOW)),
     st.just(lambda case: on_expired(case, NOW, None)),
+    st.builds(lambda action: lambda case: _asked(case, action), ACTIONS),
+    st.builds(
+        lambda worker, held, memory, synced: lambda case: answer(case, worker, held, memory, NOW, synced=synced).case,
+        WORKERS,
+        HELD_NUMBERS,
+        st.sampled_from(Memory),
+        st.booleans(),
+    ),
 )
 CASES = st.builds(pending, attempts=st.integers(1, 3), idempotent=st.booleans())
 
@@ -432,34 +451,56 @@ def _placed(case: Case, worker: str) -> Case:
     return assign(case, worker, 1) if case.task.state is TaskState.PENDING else case
 
 
-def _rank(task: Task) -> tuple[bool, int]:
-    return task.state is not TaskState.SUCCEEDED, task.finished_ms or 0
+def _asked(case: Case, action: Action) -> Case:
+    try:
+        return act(case, action, NOW)[0]
+    except NotPossible:
+        return case
+
+
+def _rank(task: Task) -> tuple[bool, bool, int]:
+    ran = task.state in {TaskState.SUCCEEDED, TaskState.FAILED, TaskState.TIMED_OUT}
+    return task.state is not TaskState.SUCCEEDED, not ran, task.finished_ms or 0
 
 
 def _by_the_hub(task: Task) -> bool:
-    return task.state is TaskState.EXPIRED and task.worker is None
+    return task.state in ENDED and task.worker is None
 
 
+def _check(before: Case, case: Case) -> None:
+    task = case.task
+    assert last_number(case) >= last_number(before)
+    assert set(case.attempts) >= set(before.attempts)
+    if task.state in HELD:
+        assert task.worker is not None
+        holder = case.attempts[task.attempt, task.worker]
+        assert holder.state in LIVE
+        assert not holder.superseded
+    if task.state is TaskState.PENDING:
+        assert task.cancel_ms is None
+        assert task.worker is None
+    if task.state is TaskState.UNKNOWN:
+        assert task.reason
+        assert not task.idempotent
+    if task.state in ENDED and not _by_the_hub(task):
+        end = case.attempts[task.attempt, task.worker or ""]
+        assert not end.superseded
+        assert (end.result, end.error, end.finished_ms) == (task.result, task.error, task.finished_ms)
+    won = [one for one in case.attempts.values() if one.state is AttemptState.SUCCEEDED and not one.superseded]
+    assert len(won) <= 1
+
+
+@settings(max_examples=500)
 @given(CASES, st.lists(STEPS, max_size=14))
 def test_whatever_is_reported_the_books_are_in_order(case: Case, steps: list[Step]) -> None:
     for step in steps:
         before, case = case, step(case)
-        task = case.task
-        assert task.attempt >= before.task.attempt
-        assert set(case.attempts) >= set(before.attempts)
-        if before.task.state in ENDED:
-            assert task.state in ENDED
-            assert _by_the_hub(before.task) or _rank(task) <= _rank(before.task)
-        if task.state in HELD:
-            assert task.worker is not None
-            holder = case.attempts[task.attempt, task.worker]
-            assert holder.state in LIVE
-            assert not holder.superseded
-        if task.state in ENDED and not _by_the_hub(task):
-            counted = [one for one in case.attempts.values() if one.result == task.result and not one.superseded]
-            assert [one.worker for one in counted] == [task.worker]
-        won = [one for one in case.attempts.values() if one.state is AttemptState.SUCCEEDED and not one.superseded]
-        assert len(won) <= 1
+        _check(before, case)
+        if before.task.state in ENDED and case.task.state is not TaskState.PENDING:  # where nobody tries it again
+            assert case.task.state in ENDED
+            assert _by_the_hub(before.task) or _rank(case.task) <= _rank(before.task)
+        if before.task.state is TaskState.SUCCEEDED and not _by_the_hub(before.task):
+            assert case.task.state is TaskState.SUCCEEDED
 
 
 @given(CASES, st.lists(STEPS, max_size=10), REPORTS)
@@ -468,3 +509,18 @@ def test_a_report_that_comes_twice_is_one(case: Case, steps: list[Step], report:
         case = step(case)
     once = report(case)
     assert report(once) == once
+
+
+@given(CASES, st.lists(STEPS, max_size=10), st.lists(STEPS, max_size=6))
+def test_what_somebody_asked_to_cancel_is_never_placed_again(case: Case, steps: list[Step], more: list[Step]) -> None:
+    for step in steps:
+        case = step(case)
+    case = _asked(case, Cancel())
+    if case.task.state in ENDED:
+        return
+    for step in more:
+        before, case = case, step(case)
+        if case.task.cancel_ms is None:
+            assert before.task.state in {TaskState.UNKNOWN, *ENDED}  # a person wants it after all
+            return
+        assert case.task.state is not TaskState.PENDING

@@ -16,10 +16,12 @@ from hub.rules.presence import (
     Reason,
     on_birth,
     on_farewell,
+    on_frozen,
     on_heartbeat,
     on_link_lost,
     on_link_up,
     on_tick,
+    was_frozen,
 )
 
 if TYPE_CHECKING:
@@ -108,6 +110,44 @@ def test_a_retained_birth_of_the_session_that_is_online_changes_nothing() -> Non
     assert on_birth(ONLINE, "s1", INTERVAL, retained=True, now=500) == ONLINE
 
 
+def test_a_retained_birth_says_nothing_new_of_a_session_that_has_ended() -> None:
+    gone = on_farewell(ONLINE, "s1", stopped=True, now=700)
+    assert on_birth(gone, "s1", INTERVAL, retained=True, now=900) == gone
+    reborn = on_birth(ONLINE, "s2", INTERVAL, retained=False, now=500)
+    unsure = on_link_lost(reborn, 600)
+    assert on_birth(unsure, "s1", INTERVAL, retained=True, now=900) == unsure
+
+
+def test_a_retained_birth_of_whatever_session_does_not_disturb_who_is_online() -> None:
+    assert on_birth(ONLINE, "s0", INTERVAL, retained=True, now=500) == ONLINE
+
+
+def test_a_session_that_began_and_ended_while_the_hub_was_away_is_over() -> None:
+    unsure = on_link_lost(ONLINE, 600)
+    gone = on_farewell(unsure, "s2", stopped=False, retained=True, now=900)
+    assert (gone.state, gone.reason, gone.session) == (PresenceState.OFFLINE, Reason.CONNECTION_LOST, "s2")
+
+
+def test_what_is_retained_of_an_older_session_does_not_end_this_one() -> None:
+    reborn = on_birth(ONLINE, "s2", INTERVAL, retained=False, now=500)
+    unsure = on_link_lost(reborn, 600)
+    assert on_farewell(unsure, "s1", stopped=False, retained=True, now=900) == unsure
+    assert on_farewell(reborn, "s0", stopped=False, retained=True, now=900) == reborn
+
+
+@pytest.mark.parametrize(("late_ms", "frozen"), [(0, False), (2000, False), (2001, True), (60_000, True)])
+def test_a_look_that_comes_far_too_late_finds_a_hub_that_stood_still(late_ms: int, frozen: bool) -> None:  # noqa: FBT001
+    assert was_frozen(5000, 5000 + 1000 + late_ms, every_ms=1000) is frozen
+
+
+def test_nobody_is_judged_for_the_time_in_which_the_hub_stood_still() -> None:
+    thawed = on_frozen(ONLINE, 90_000)
+    assert on_tick(thawed, after(SUSPECT_AFTER_INTERVALS, 90_000) - 2).state is PresenceState.ONLINE
+    assert on_tick(thawed, after(SUSPECT_AFTER_INTERVALS, 90_000)).state is PresenceState.SUSPECT
+    gone = on_farewell(ONLINE, "s1", stopped=True, now=700)
+    assert on_frozen(gone, 90_000) == gone
+
+
 def test_two_missed_heartbeats_make_it_suspect_and_four_offline() -> None:
     assert on_tick(ONLINE, after(SUSPECT_AFTER_INTERVALS) - 2) == ONLINE
     suspect = on_tick(ONLINE, after(SUSPECT_AFTER_INTERVALS))
@@ -157,11 +197,15 @@ def test_a_link_that_comes_back_changes_nothing_for_who_is_online() -> None:
     assert on_link_up(ONLINE, 5000) == ONLINE
 
 
-Step = Literal["birth", "retained birth", "will", "stop", "beat", "retained beat", "lost", "up", "tick"]
+Step = Literal[
+    "birth", "retained birth", "will", "retained will", "stop", "beat", "retained beat", "lost", "up", "tick", "frozen"
+]
 STEPS: dict[Step, Callable[[Presence, str, int], Presence]] = {
     "birth": lambda known, session, now: on_birth(known, session, INTERVAL, retained=False, now=now),
     "retained birth": lambda known, session, now: on_birth(known, session, INTERVAL, retained=True, now=now),
     "will": lambda known, session, now: on_farewell(known, session, stopped=False, now=now),
+    "retained will": lambda known, session, now: on_farewell(known, session, stopped=False, retained=True, now=now),
+    "frozen": lambda known, _, now: on_frozen(known, now),
     "stop": lambda known, session, now: on_farewell(known, session, stopped=True, now=now),
     "beat": lambda known, session, now: on_heartbeat(known, session, retained=False, now=now),
     "retained beat": lambda known, session, now: on_heartbeat(known, session, retained=True, now=now),
@@ -204,7 +248,7 @@ def test_nothing_leaves_a_worker_online_after_the_farewell_of_its_session(
     known = live(history)
     gone = STEPS[farewell](known, known.session or "s1", 10**6)
     assert gone.state is PresenceState.OFFLINE
-    for passive in ("lost", "up", "tick", "retained beat"):
+    for passive in ("lost", "up", "tick", "retained beat", "retained birth", "frozen"):
         gone = STEPS[passive](gone, gone.session or "s1", 10**7)
         assert gone.state is PresenceState.OFFLINE
 
@@ -213,7 +257,7 @@ def test_nothing_leaves_a_worker_online_after_the_farewell_of_its_session(
 def test_no_farewell_of_another_session_changes_anything(
     history: list[tuple[Step, str, int]], farewell: Literal["will", "stop"]
 ) -> None:
-    known = replace(live(history), session="mine")
+    known = replace(live(history), session="mine")  # a retained one is another matter
     assert STEPS[farewell](known, "another", 10**6) == known
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker.messages import Bound, TaskSpec
 from hub.rules.life import assign
-from hub.rules.task import Case, Task, TaskState, new_task
+from hub.rules.task import Candidate, Case, Task, TaskState, new_task
 from hub.rules.waiting import Waiting, shape_of
 
 TIMEOUT = 1000
@@ -45,7 +45,7 @@ def test_a_running_task_is_a_lease_that_was_accepted() -> None:
 
 def test_a_task_on_offer_is_judged_once_per_timeout() -> None:
     waiting = Waiting(TIMEOUT)
-    waiting.put(pending()._replace(offered_to={"w1": "s1"}), 0)
+    waiting.put(pending()._replace(offered_to={"w1": Candidate("i1", "st")}), 0)
     assert "t1" not in waiting.backlog
     assert waiting.offer("t1") is not None
     assert waiting.due(TIMEOUT - 1).offers == []
@@ -84,7 +84,7 @@ def test_what_expires_falls_due_wherever_it_waits() -> None:
     waiting = Waiting(TIMEOUT)
     waiting.put(pending("t1", expires_in_seconds=1), 0)
     waiting.put(pending("t2", expires_in_seconds=1)._replace(not_before_ms=5000), 0)
-    waiting.put(pending("t3", expires_in_seconds=1)._replace(offered_to={"w1": "s1"}), 0)
+    waiting.put(pending("t3", expires_in_seconds=1)._replace(offered_to={"w1": Candidate("i1", "st")}), 0)
     waiting.put(pending("t4", expires_in_seconds=2), 0)
     assert waiting.due(999).expired == []
     assert sorted(task.id for task in waiting.due(1000).expired) == ["t1", "t2", "t3"]

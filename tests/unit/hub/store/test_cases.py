@@ -9,8 +9,9 @@ from sqlalchemy import event
 
 from broker.messages import TaskSpec
 from hub.rules.life import assign
-from hub.rules.task import Attempt, AttemptState, Case, Task, TaskState, new_task
+from hub.rules.task import Attempt, AttemptState, Candidate, Case, Task, TaskState, new_task
 from hub.store import cases
+from hub.store.schema import tasks
 from tests.support.specs import JSON_VALUES, TEXTS
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ TASKS = st.builds(
     started_ms=TIMES,
     finished_ms=TIMES,
     not_before_ms=TIMES,
-    offered_to=st.none() | st.dictionaries(TEXTS, TEXTS, max_size=2),
+    offered_to=st.none() | st.dictionaries(TEXTS, st.builds(Candidate, TEXTS, TEXTS), max_size=2),
     cancel_ms=TIMES,
 )
 ATTEMPTS = st.lists(
@@ -126,3 +127,9 @@ def test_a_thousand_tasks_take_few_statements(connection: Connection) -> None:
     assert [statement.split(" (")[0] for statement in executed[-2:]] == ["INSERT INTO tasks", "INSERT INTO attempts"]
     assert len(executed) <= 3  # with the BEGIN
     assert cases.load(connection, many) == many
+
+
+def test_an_offer_of_the_first_release_is_read_as_one_to_intakes_that_we_do_not_know(connection: Connection) -> None:
+    cases.save(connection, {}, {"t1": pending("t1")})
+    connection.execute(tasks.update().values(offered_to='{"w1":"a session"}'))
+    assert cases.load(connection, ["t1"])["t1"].task.offered_to == {"w1": Candidate("", "")}

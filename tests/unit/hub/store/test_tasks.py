@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from broker.messages import Assignment, ReplyTo, TaskSpec
 from broker.reading import read_worker_tasks
-from hub.rules import life
+from hub.rules import life, offers
 from hub.rules.placement import Placed
-from hub.rules.task import Task, TaskState, new_task
+from hub.rules.task import Candidate, Task, TaskState, new_task
 from hub.store import cases, queries, tasks
 
 if TYPE_CHECKING:
@@ -86,12 +86,13 @@ def test_a_rule_moves_a_task(connection: Connection) -> None:
 
 
 def test_an_offer_is_withdrawn_once(connection: Connection) -> None:
-    offered = tasks.offered(task(), {"w1": "s1"})
-    assert (offered.attempt, offered.offered_to) == (1, {"w1": "s1"})
+    candidates = {"w1": Candidate("i1", "st")}
+    offered = tasks.offered(task(), candidates)
+    assert (offered.attempt, offered.offered_to) == (1, candidates)
     tasks.submit(connection, [offered])
-    (change,) = tasks.move(connection, {"t1": tasks.withdraw_offer})
+    (change,) = tasks.move(connection, {"t1": offers.withdraw})
     assert change.after == offered._replace(offered_to=None)
-    assert tasks.move(connection, {"t1": tasks.withdraw_offer}) == []
+    assert tasks.move(connection, {"t1": offers.withdraw}) == []
     (assigned,), _ = tasks.assign(connection, [Placed("t1", "w1")], now=5)
     assert assigned.after.attempt == 2
 

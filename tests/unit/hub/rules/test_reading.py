@@ -1,0 +1,145 @@
+"""What events make of cases, with nothing but values: whose clock counts, and how far each time can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given, strategies as st
+
+from broker.messages import (
+    AnyEvent,
+    Birth,
+    Dropped,
+    FactObserved,
+    Gap,
+    Injected,
+    JournalPosition,
+    Outcome,
+    TaskAccepted,
+    TaskFinished,
+    TaskSpec,
+    TaskStarted,
+    Via,
+    WorkerStarted,
+)
+from hub.rules.clocks import Estimate
+from hub.rules.reading import Reading, Source, read, tasks_of
+
+if TYPE_CHECKING:
+    from hub.rules.clocks import Clocks
+    from hub.rules.task import Attempt
+
+NOW = 10_000_000
+AHEAD: Clocks = {"ahead": (Estimate(-1000, 5, 2000),), "behind": (Estimate(50, 9, 2000),)}
+
+
+def source(clocks: Clocks = AHEAD, birth: Birth | None = None) -> Source:
+    return Source("site-a", "w1", frozenset({"noop"}), clocks, birth)
+
+
+def accepted(at: int) -> TaskAccepted:
+    return TaskAccepted(at=at, task="t1", attempt=1, injected=Injected(spec=TaskSpec(kind="noop"), via=Via.SITE))
+
+
+def started(at: int) -> TaskStarted:
+    return TaskStarted(at=at, task="t1", attempt=1)
+
+
+def finished(at: int) -> TaskFinished:
+    return TaskFinished(at=at, task="t1", attempt=1, outcome=Outcome.SUCCEEDED)
+
+
+def boot(name: str, at: int = 2000) -> WorkerStarted:
+    return WorkerStarted(at=at, boot=name)
+
+
+def reading(*events: AnyEvent, boot: str | None = None) -> Reading:
+    return read(enumerate(events, start=1), source(), {}, boot, NOW)
+
+
+def attempt_of(*events: AnyEvent, boot: str | None = None) -> Attempt:
+    return reading(*events, boot=boot).cases["t1"].attempts[1, "w1"]
+
+
+def times(attempt: Attempt) -> tuple[int | None, ...]:
+    return (attempt.accepted_ms, attempt.started_ms, attempt.finished_ms, attempt.error_ms)
+
+
+def test_times_are_by_the_hubs_clock_with_their_bound() -> None:
+    events = (accepted(2000), started(2001), finished(2002))
+    assert times(attempt_of(*events, boot="ahead")) == (1000, 1001, 1002, 6)  # a millisecond of drift
+    assert reading(*events, boot="ahead").cases["t1"].task.created_ms == 1000
+
+
+def test_the_clock_changes_with_the_boot() -> None:
+    crossed = attempt_of(boot("ahead"), accepted(2000), boot("behind"), finished(2000))
+    assert times(crossed) == (1000, None, 2050, 9)  # the wider bound holds for both
+    assert reading(boot("ahead"), accepted(2000), boot("behind")).boot == "behind"
+
+
+def test_where_one_time_is_of_unknown_error_all_are() -> None:
+    assert times(attempt_of(accepted(2000), boot("ahead"), finished(2000))) == (2000, None, 1000, None)
+    assert times(attempt_of(boot("ahead"), accepted(2000), boot("stranger"), finished(2000))) == (
+        1000,
+        None,
+        2000,
+        None,
+    )
+
+
+def test_reports_are_by_the_hubs_clock_too() -> None:
+    fact = FactObserved(at=2000, subject="s", name="n", value=1)
+    gap = Gap(at=2000, dropped=Dropped.FACTS, first_at=1500, last_at=1600, reason="full")
+    start, told, missing = reading(boot("ahead"), fact, gap).reports
+    assert (start.event.at, told.event.at, told.error_ms) == (1000, 1000, 5)
+    assert isinstance(missing.event, Gap)
+    assert (missing.event.at, missing.event.first_at, missing.event.last_at) == (1000, 500, 600)
+
+
+def test_a_time_before_the_epoch_is_its_beginning() -> None:
+    (report,) = reading(FactObserved(at=10, subject="s", name="n", value=1), boot="ahead").reports
+    assert report.event.at == 0
+
+
+def test_what_a_journal_holds_behind_its_hello_is_of_the_boot_that_said_it() -> None:
+    birth = Birth(
+        session="s",
+        boot="ahead",
+        at=1,
+        version="1",
+        slots=1,
+        kinds=(),
+        heartbeat_interval_seconds=1,
+        session_expiry_seconds=0,
+        journal=JournalPosition(stream="st", oldest=1, newest=7),
+    )
+    known = source(birth=birth)
+    assert known.boot_after("st", mark=7, boot=None) == "ahead"
+    assert known.boot_after("st", mark=7, boot="told by the stream") == "told by the stream"
+    assert known.boot_after("st", mark=6, boot=None) is None  # what follows may be of an earlier boot
+    assert known.boot_after("another", mark=7, boot=None) is None
+    assert source().boot_after("st", mark=7, boot=None) is None
+
+
+@given(
+    events=st.lists(
+        st.sampled_from([accepted(2000), started(2001), finished(2002), boot("ahead"), boot("behind")]), max_size=9
+    ),
+    cut=st.integers(0, 9),
+)
+def test_however_a_journal_is_cut_it_comes_to_the_same(events: list[AnyEvent], cut: int) -> None:
+    numbered = list(enumerate(events, start=1))
+    whole = read(numbered, source(), {}, None, NOW)
+    first = read(numbered[:cut], source(), {}, None, NOW)
+    second = read(numbered[cut:], source(), first.cases, first.boot, NOW)
+    assert (second.cases, second.boot) == (whole.cases, whole.boot)
+    assert first.reports + second.reports == whole.reports
+    assert first.drops + second.drops == whole.drops
+    assert tasks_of(numbered) <= {"t1"}
+
+
+def test_the_cases_that_it_is_given_stay_as_they_are() -> None:
+    before = reading(accepted(2000)).cases
+    known = {task: (case.task, dict(case.attempts)) for task, case in before.items()}
+    read([(2, finished(2002))], source(), before, None, NOW)
+    assert {task: (case.task, dict(case.attempts)) for task, case in before.items()} == known
