@@ -7,12 +7,11 @@ after the commit that makes it safe. `Link.run` connects, serves, and connects a
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -20,13 +19,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from broker.backoff import delay_seconds
 from broker.errors import InvalidInput, LinkDown
 from broker.log import get_logger
 from broker.problems import Problem, shown
+from broker.reconnect import cancellable, keep_connected
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from paho.mqtt.client import Client as PahoClient
 
@@ -38,13 +37,9 @@ LEAVE_TIMEOUT_SECONDS = 1.0
 """How long a broker that does not answer can hold up who leaves."""
 
 RECEIVE_MAXIMUM = 200
-STABLE_AFTER_SECONDS = 5.0
-"""A connection that lived this long ends a row of failures."""
 
 _UNSPECIFIED = 128
 """The reason code that paho gives a connection that ended without one (MQTT 5 §2.4)."""
-
-Result = TypeVar("Result")
 
 log = get_logger(__name__)
 
@@ -128,7 +123,12 @@ class Connection:
 
     def __init__(self, client: aiomqtt.Client, url: str) -> None:
         self._client = client
-        self._url = url
+        self.url = url
+
+    @property
+    def transport(self) -> Literal["mqtt"]:
+        """Which way it goes, as a birth says it."""
+        return "mqtt"
 
     async def publish(
         self,
@@ -149,27 +149,27 @@ class Connection:
         if correlation is not None:
             properties.CorrelationData = correlation
         try:
-            await _cancellable(self._client.publish(topic, payload, QOS, retain, properties))
+            await cancellable(self._client.publish(topic, payload, QOS, retain, properties))
         except (aiomqtt.MqttError, ValueError) as error:
-            raise LinkDown(self._url, str(error)) from error
+            raise LinkDown(self.url, str(error)) from error
 
     async def subscribe(self, *filters: str, no_local: bool = False) -> None:
         """Subscribe at QoS 1; with `no_local` the broker does not send back what this client publishes."""
         options = SubscribeOptions(QOS, noLocal=no_local)
         try:
-            codes = await _cancellable(self._client.subscribe([(pattern, options) for pattern in filters]))
+            codes = await cancellable(self._client.subscribe([(pattern, options) for pattern in filters]))
         except aiomqtt.MqttError as error:
-            raise LinkDown(self._url, str(error)) from error
+            raise LinkDown(self.url, str(error)) from error
         refused = [f"{pattern}: {code}" for pattern, code in zip(filters, codes, strict=True) if _is_failure(code)]
         if refused:
-            raise LinkDown(self._url, f"the broker refused to subscribe {', '.join(refused)}")
+            raise LinkDown(self.url, f"the broker refused to subscribe {', '.join(refused)}")
 
     async def unsubscribe(self, *filters: str) -> None:
         """End subscriptions; what was sent before the broker's acknowledgement has come when this returns."""
         try:
-            await _cancellable(self._client.unsubscribe(list(filters)))
+            await cancellable(self._client.unsubscribe(list(filters)))
         except aiomqtt.MqttError as error:
-            raise LinkDown(self._url, str(error)) from error
+            raise LinkDown(self.url, str(error)) from error
 
     async def messages(self) -> AsyncIterator[Incoming]:
         """Yield what comes, for as long as the connection lives; raise `LinkDown` when it ends."""
@@ -177,7 +177,7 @@ class Connection:
             async for message in self._client.messages:
                 yield self._incoming(message)
         except aiomqtt.MqttError as error:
-            raise LinkDown(self._url, _reason(error)) from error
+            raise LinkDown(self.url, _reason(error)) from error
 
     def waiting(self) -> int:
         """Return how many messages have come and were not yet yielded."""
@@ -230,21 +230,7 @@ class Link:
             on_down: Told of each failure and the seconds until the next try.
 
         """
-        failures = 0
-        while True:
-            began = asyncio.get_running_loop().time()
-            try:
-                await _apart(self._once(serve, will() if will else None))
-            except* LinkDown as group:
-                down = _first(group)
-            else:
-                return
-            lived = asyncio.get_running_loop().time() - began
-            failures = 1 if lived >= STABLE_AFTER_SECONDS else failures + 1
-            wait = delay_seconds(failures, random.random())  # noqa: S311  jitter is no secret
-            if on_down:
-                on_down(down, wait)
-            await asyncio.sleep(wait)
+        await keep_connected(lambda: self._once(serve, will() if will else None), on_down)
 
     async def _once(self, serve: Callable[[Connection], Awaitable[None]], will: Will | None) -> None:
         async with self.connect(will) as connection:
@@ -255,9 +241,12 @@ class Link:
         """Hold one connection; leaving the block disconnects in order, so that the will is not published."""
         client = self._client(will)
         try:
-            await client.__aenter__()
+            await cancellable(client.__aenter__())
         except (aiomqtt.MqttError, OSError) as error:
             raise LinkDown(self.url, _reason(error)) from error
+        except asyncio.CancelledError:
+            await _leave(client)
+            raise
         try:
             _without_delay(client)
             yield Connection(client, self.url)
@@ -269,7 +258,7 @@ class Link:
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = self.session_expiry_seconds
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        client = aiomqtt.Client(
+        client = _Client(
             where.host,
             where.port,
             username=self.account.username,
@@ -288,6 +277,29 @@ class Link:
         client.pending_calls_threshold = RECEIVE_MAXIMUM
         client._client.manual_ack_set(True)  # noqa: SLF001, FBT003  aiomqtt 2.5 acknowledges before we see a message otherwise
         return client
+
+
+class _Client(aiomqtt.Client):
+    """An aiomqtt 2.5 client that does not ask the event loop to watch a socket that was closed meanwhile.
+
+    What paho wants to write is registered a turn of the loop later, by the number of its socket. A connection that ends
+    in between has closed that: the loop raises, or watches whoever has got the number since.
+    """
+
+    def _on_socket_register_write(self, client: PahoClient, _userdata: object, sock: Any) -> None:  # noqa: ANN401
+        self._loop.call_soon_threadsafe(self._register_write, client, sock)
+
+    def _register_write(self, client: PahoClient, sock: Any) -> None:  # noqa: ANN401
+        is_current = client.socket() is sock
+        if is_current and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write, client)
+
+    def _write(self, client: PahoClient) -> None:
+        try:
+            client.loop_write()
+        except Exception as error:  # noqa: BLE001  whatever it is, the connection is of no more use
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
 
 def _tls(account: Account) -> ssl.SSLContext:
@@ -315,6 +327,9 @@ async def _leave(client: aiomqtt.Client) -> None:
         await client.__aexit__(None, None, None)
     except aiomqtt.MqttError as error:
         log.debug("the connection did not end in order", reason=str(error))
+    ended = client._disconnected  # noqa: SLF001
+    if ended.done() and not ended.cancelled():
+        ended.exception()  # it is known: asyncio would complain that nobody had looked
 
 
 def _acknowledge(paho: PahoClient, mid: int, qos: int) -> None:
@@ -332,40 +347,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, aiomqtt.MqttCodeError) and cause.rc == _UNSPECIFIED:
         return "the connection was closed"
     return str(cause) if cause is not None and str(cause) else str(error) or type(error).__name__
-
-
-async def _cancellable(work: Awaitable[Result]) -> Result:
-    """Await an operation of aiomqtt without losing a cancellation in it.
-
-    Its `asyncio.wait_for`, before Python 3.12, forgets a cancellation that comes in the very moment of success: a task
-    that was to end would go on for ever.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    result = await work
-    if task and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
-
-
-async def _apart(work: Coroutine[None, None, None]) -> None:
-    """Await `work` in a task of its own, so that a cancellation of ours is never lost in it.
-
-    Before Python 3.13 a TaskGroup that is cancelled in the very moment in which one of its tasks fails raises the
-    failure alone and forgets that it was cancelled: a link inside another's group would connect again for ever.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait([task])
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled() and task.exception():
-            log.debug("the link went down while it was closed", reason=str(task.exception()))
-        raise
-    task.result()
-
-
-def _first(group: BaseExceptionGroup[LinkDown]) -> LinkDown:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

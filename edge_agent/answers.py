@@ -12,8 +12,8 @@ from edge_agent import inbox
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from broker.link import Connection
     from broker.messages import Reply, ReplyTo
+    from edge_agent.connection import Connection
     from edge_agent.database import Database, Transaction
     from edge_agent.inbox import Answer
 
@@ -28,7 +28,7 @@ class Answers:
 
     async def load(self) -> None:
         """Take up what an earlier run could not publish."""
-        self._on_added(await self._database.commit(inbox.answers))
+        self._on_added(await self._database.read(inbox.answers))
 
     def add(self, transaction: Transaction, to: ReplyTo, reply: Reply) -> None:
         """Keep an answer within `transaction`."""
@@ -42,7 +42,7 @@ class Answers:
             for answer in list(self._waiting.values()):
                 await connection.publish(answer.to.topic, answer.body, correlation=_correlation(answer.to))
                 # After PUBACK: an answer is MQTT's own QoS 1. One that is published twice does no harm.
-                self._database.post(partial(inbox.answered, numbers=[answer.id]))
+                self._database.post(partial(inbox.answered, numbers=[answer.id]), frees=True)
                 self._waiting.pop(answer.id, None)
             await self._wake.wait()
 

@@ -20,17 +20,20 @@ from edge_agent import aside, boots, inbox, plugins
 from edge_agent.answers import Answers
 from edge_agent.bootstrap import find_broker, wait_for_move
 from edge_agent.database import Database
-from edge_agent.errors import StorageClosed, StorageCorrupt
+from edge_agent.errors import StorageClosed, StorageCorrupt, StorageError
 from edge_agent.executors import Registry
+from edge_agent.http_link import HttpLink
 from edge_agent.intake import Intake
 from edge_agent.journal import Journal
 from edge_agent.offline import OfflineDir
-from edge_agent.presence import Presence, Profile
+from edge_agent.presence import Name, Presence, Profile
+from edge_agent.rules.transport import Limits
 from edge_agent.runner import Runner
-from edge_agent.session import Name, Session
+from edge_agent.session import Session
 from edge_agent.sqlite import connect
 from edge_agent.timers import Timers
 from edge_agent.uplink import Uplink
+from edge_agent.ways import Ways
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -104,6 +107,7 @@ class App:
         self._presence = self._make_presence()
         self.session: Session | None = None
         self._uplink: Uplink | None = None
+        self._ways: Ways | None = None
 
     def open(self) -> None:
         """Take the offline directory and see that the database can be written. Raises `StorageError`."""
@@ -167,7 +171,12 @@ class App:
         """Take up what the last run left; say first by whose clock all that follows is."""
         await self.journal.load()
         begin = partial(boots.begin, journal=self.journal, boot=self._presence.boot, at=now_ms())
-        await self.database.commit(begin, durable=True)
+        try:
+            await self.database.commit(begin, durable=True)
+        except StorageClosed:
+            raise
+        except StorageError:
+            self.database.post(begin)  # on a full disk it is the first thing that is stored when there is room
         await self.answers.load()
         await self.runner.load()
 
@@ -185,18 +194,29 @@ class App:
             await self._connect_to(Bootstrap(broker_url=settings.broker_url, root=settings.root))
             return
         hub, poll = settings.control_plane_url, settings.poll_interval_seconds
-        place = await find_broker(hub, self.offline, poll_interval_seconds=poll)
+        place = await find_broker(hub, self.account, self.offline, poll_interval_seconds=poll)
         while True:
             async with asyncio.TaskGroup() as group:
                 session = group.create_task(self._connect_to(place), name="session")
                 place = await wait_for_move(
-                    place, hub, self.offline, is_online=self.online.is_set, poll_interval_seconds=poll
+                    place, hub, self.account, self.offline, is_online=self._has_broker, interval=self._ask_interval
                 )
                 session.cancel()
 
     async def _connect_to(self, place: Bootstrap) -> None:
         self.session = self._make_session(place.broker_url, Topics(place.root))
         await self.session.run()
+
+    def _has_broker(self) -> bool:
+        """Tell whether the broker is where it was: by HTTP, too, a worker may learn that it has moved."""
+        return self.online.is_set() and self._ways is not None and self._ways.transport == "mqtt"
+
+    def _ask_interval(self) -> float:
+        """Return how many seconds to wait before the hub is asked; by HTTP no less than until MQTT is tried again."""
+        poll = self.settings.poll_interval_seconds
+        if self._ways and self._ways.transport == "http":
+            return max(poll, self._ways.limits.try_seconds)
+        return poll
 
     def _make_presence(self) -> Presence:
         settings = self.settings
@@ -207,19 +227,35 @@ class App:
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
             session_expiry_seconds=settings.session_expiry_seconds,
         )
-        return Presence(profile, self.journal, self.runner, settings.offline_dir)
+        return Presence(profile, self.database, self.journal, self.runner)
 
     def _make_session(self, broker_url: str, topics: Topics) -> Session:
         settings, worker = self.settings, self.name.worker
         link = partial(Link, url=broker_url, account=self.account)
+        by_http = HttpLink(
+            url=settings.control_plane_url,
+            site=settings.site,
+            worker=worker,
+            root=topics.root,
+            poll_interval_seconds=settings.poll_interval_seconds,
+            account=self.account,
+        )
+        by_mqtt = link(client_id=worker, session_expiry_seconds=settings.session_expiry_seconds)
+        self._ways = Ways(by_mqtt, by_http, Limits(ask_seconds=settings.poll_interval_seconds))
         loop = asyncio.get_running_loop()
-        self._uplink = Uplink(self.journal, topics.build(Events(settings.site, worker)), loop.time)
+        self._uplink = Uplink(
+            self.journal,
+            topics.build(Events(settings.site, worker)),
+            loop.time,
+            on_prompt=self.database.allow_holding,
+        )
         self.intake.hub_is_there = lambda: self._uplink is not None and self._uplink.is_open
         return Session(
             self.name,
             topics,
-            main=link(client_id=worker, session_expiry_seconds=settings.session_expiry_seconds),
+            main=self._ways,
             intake_link=link(client_id=f"{worker}-intake"),
+            database=self.database,
             intake=self.intake,
             runner=self.runner,
             uplink=self._uplink,
@@ -234,7 +270,7 @@ class App:
     async def _forget_old_ids(self) -> None:
         while True:
             before = now_ms() - int(self.settings.remember_days * MS_A_DAY)
-            self.database.post(partial(inbox.forget, before=before))
+            self.database.post(partial(inbox.forget, before=before), frees=True)
             await asyncio.sleep(FORGET_INTERVAL_SECONDS)
 
     async def _watch_storage(self) -> None:

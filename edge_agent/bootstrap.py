@@ -6,6 +6,7 @@ The hub's last answer is kept, so that a site comes up though the hub is gone.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -16,24 +17,25 @@ from broker.log import get_logger
 from broker.messages import Bootstrap
 from broker.problems import explain
 from broker.topics import Topics
+from edge_agent.http_client import HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from broker.link import Account
     from edge_agent.offline import OfflineDir
-
-TIMEOUT_SECONDS = 5.0
-MAX_ANSWER_BYTES = 64 * 1024
 
 log = get_logger(__name__)
 
 
-async def find_broker(hub_url: str, offline: OfflineDir, *, poll_interval_seconds: float) -> Bootstrap:
+async def find_broker(
+    hub_url: str, account: Account, offline: OfflineDir, *, poll_interval_seconds: float
+) -> Bootstrap:
     """Return what the hub says about the broker, or what it said last; ask until one of them is there."""
     while True:
         try:
-            answer = await ask(hub_url)
-        except (OSError, ValueError, HoldfastError) as error:
+            answer = await ask(hub_url, account)
+        except (ValueError, HoldfastError) as error:
             kept = offline.kept_bootstrap()
             log.warning("hub_not_reached", url=hub_url, reason=str(error), using=kept and kept.broker_url)
             if kept:
@@ -47,19 +49,30 @@ async def find_broker(hub_url: str, offline: OfflineDir, *, poll_interval_second
 async def wait_for_move(
     known: Bootstrap,
     hub_url: str,
+    account: Account,
     offline: OfflineDir,
     *,
     is_online: Callable[[], bool],
-    poll_interval_seconds: float,
+    interval: Callable[[], float],
 ) -> Bootstrap:
-    """Return the hub's answer once it differs from `known`; it is asked only while the agent is not online."""
+    """Return the hub's answer once it differs from `known`; it is asked only while the agent is not online.
+
+    Args:
+        known: Where the broker is thought to be.
+        hub_url: Who is asked.
+        account: Whom to trust.
+        offline: Keeps the answer.
+        is_online: Whether the broker is where it is thought to be.
+        interval: Seconds until the next look.
+
+    """
     while True:
-        await asyncio.sleep(poll_interval_seconds)
+        await asyncio.sleep(interval())
         if is_online():
             continue
         try:
-            answer = await ask(hub_url)
-        except (OSError, ValueError, HoldfastError):
+            answer = await ask(hub_url, account)
+        except (ValueError, HoldfastError):
             continue  # the link's own log says that there is none
         if answer != known:
             offline.keep_bootstrap(answer)
@@ -67,23 +80,22 @@ async def wait_for_move(
             return answer
 
 
-async def ask(hub_url: str) -> Bootstrap:
+async def ask(hub_url: str, account: Account) -> Bootstrap:
     """Ask the hub where the broker is.
 
     Raises:
-        OSError: If it does not answer.
+        LinkDown: If it does not answer.
         ValueError, HoldfastError: If what answers is no hub.
 
     """
-    return _read(await asyncio.to_thread(_get, f"{hub_url}/api/bootstrap"))
-
-
-def _get(url: str) -> bytes:
-    from urllib.request import urlopen  # noqa: PLC0415  one request in an agent's life: httpx would cost it 12 MB
-
-    with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the setting allows http and https alone
-        body: bytes = answer.read(MAX_ANSWER_BYTES)
-        return body
+    client = HttpClient(hub_url, account)
+    try:
+        answer = await client.ask("GET", "/api/bootstrap")
+    finally:
+        client.close()
+    if answer.status != HTTPStatus.OK:
+        raise ValueError(f"no answer of a hub: status {answer.status}")
+    return _read(answer.body)
 
 
 def _read(body: bytes) -> Bootstrap:

@@ -40,6 +40,7 @@ class Database:
 
     Attributes:
         full: Whether the disk takes nothing, or did not when it was last tried.
+        on_storage: Called in the event loop whenever `full` has changed.
         broken: Set once the file turned out to be damaged: nothing can be stored, and `reason` says what SQLite said.
 
     """
@@ -47,6 +48,7 @@ class Database:
     def __init__(self, path: Path, *, hold_seconds: float | None = None) -> None:
         self.path = path
         self.full = False
+        self.on_storage: Callable[[], None] = lambda: None
         self.broken = asyncio.Event()
         self.reason = ""
         self.make_room: Callable[[Transaction], bool] = lambda _: False
@@ -97,12 +99,13 @@ class Database:
             StorageError: If the transaction could not be committed.
 
         """
-        future = self.submit(work, durable=durable)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(_tell_nobody)
-            raise
+        return await _shielded(self.submit(work, durable=durable))
+
+    async def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do `work`, which changes nothing, behind all that was submitted before; on a full disk too."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._put(Piece(work, future, reads=True))
+        return await _shielded(future)
 
     def submit(self, work: Callable[[Transaction], Result], *, durable: bool = False) -> asyncio.Future[Result]:
         """Queue `work`; the future has its result once the transaction that holds it is committed."""
@@ -114,14 +117,15 @@ class Database:
         self,
         work: Callable[[Transaction], object],
         *,
+        frees: bool = False,
         instead: Callable[[], Callable[[Transaction], object] | None] | None = None,
     ) -> None:
-        """Queue `work` that nobody waits for, from any thread.
+        """Queue `work` that nobody waits for, from any thread; on a full disk what only `frees` room goes first.
 
         Where the disk takes nothing it is done later, before anything else; unless there is something to do `instead`,
         which is asked for in the writer's thread.
         """
-        self._put(Piece(work, instead=instead))
+        self._put(Piece(work, frees=frees, instead=instead))
 
     def allow_holding(self, allowed: bool, /) -> None:  # noqa: FBT001  it is what is said, not an option
         """Say whether gentle mode may keep work in memory: while the hub commits it promptly."""
@@ -163,12 +167,14 @@ class Database:
         if not self.full:
             self.full = True
             log.error("storage_full", path=str(self.path), reason=reason)
+            self._in_loop(self._tell_storage)
 
     def on_room(self) -> None:
         """Note that the disk takes what is written."""
         if self.full:
             self.full = False
             log.warning("storage_ok", path=str(self.path))
+            self._in_loop(self._tell_storage)
 
     def on_corrupt(self, reason: str) -> None:
         """Take nothing more: the file is damaged."""
@@ -176,9 +182,20 @@ class Database:
         self._closed.set()
         self._in_loop(self.broken.set)
 
+    def _tell_storage(self) -> None:
+        self.on_storage()
+
     def _in_loop(self, action: Callable[[], Any]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(action)
+
+
+async def _shielded(future: asyncio.Future[Result]) -> Result:
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(_tell_nobody)
+        raise
 
 
 def _tell_nobody(future: asyncio.Future[Any]) -> None:

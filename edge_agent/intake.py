@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from broker.clock import new_id, now_ms
 from broker.log import get_logger
 from broker.messages import TaskSpec, Via, digest
 from edge_agent import inbox
+from edge_agent.errors import StorageClosed, StorageError
 from edge_agent.rules import admission
 from edge_agent.rules.admission import Decline, Host, Reject, Take
 from edge_agent.rules.attempts import Held, Ref
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 QUEUED_PER_SLOT = 64
 """How long the queue of a worker may grow, for each slot, before a hub may as well give the site's tasks to another."""
+
+RETRY_SECONDS = 1.0
+"""How often a disk that takes nothing is asked again."""
 
 log = get_logger(__name__)
 
@@ -52,7 +57,10 @@ class Intake:
         self.hub_is_there: Callable[[], bool] = lambda: False
 
     async def take(self, message: Message) -> None:
-        """Take in one message of a tasks topic; return after the commit, when it may be acknowledged."""
+        """Take in one message of a tasks topic; return after the commit, when it may be acknowledged.
+
+        What came first is submitted first, before this waits for anything. Raises `StorageClosed`.
+        """
         await self._commit(admission.examine(message, self._host(), new_id), message)
 
     async def take_assigned(self, assignments: Sequence[Assignment]) -> None:
@@ -71,8 +79,22 @@ class Intake:
         room = self._runner.queued < self._runner.slots * QUEUED_PER_SLOT or not self.hub_is_there()
         return Host(self._executors, self._capabilities, has_room=room)
 
+    async def settled(self) -> None:
+        """Return when all that was ever taken is committed, or its commit has failed."""
+        await self._database.read(lambda _: None)  # the database works in order
+
     async def _commit(self, verdicts: list[Verdict], message: Message | None) -> None:
-        final = await self._database.commit(partial(self._write, verdicts=verdicts, message=message))
+        """Commit, however long the disk takes nothing: until then the message is not acknowledged."""
+        write = partial(self._write, verdicts=verdicts, message=message)
+        while True:
+            try:
+                final = await self._database.commit(write, durable=True)
+            except StorageClosed:
+                raise
+            except StorageError:
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                break
         for verdict in final:
             _tell(verdict)
 

@@ -8,6 +8,7 @@ numbers have holes. Everything in memory here is changed in the event loop, once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from broker.clock import new_id, now_ms
 from broker.log import get_logger
 from broker.messages import EVENT, Dropped, Gap, JournalDepth, JournalPosition, encode
+from edge_agent.errors import StorageClosed
 from edge_agent.rules.eviction import (
     BY_DISK,
     BY_LIMIT,
@@ -45,6 +47,9 @@ TAIL_EVENTS = 4096
 TAIL_BYTES = 1024 * 1024
 """How much of the newest is kept in memory too, so that what is sent at once is not read back from the disk."""
 
+SETTLE_ROWS = 2000
+"""How many rows a receipt takes away at one time: a long history goes in pieces, and others need not wait for it."""
+
 MAX_BYTES = 256_000_000
 DISK_FULL = "the disk was full"
 
@@ -62,6 +67,7 @@ _SIZE = "SELECT seq FROM sqlite_sequence WHERE name = 'journal.bytes'"
 _NEWEST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'"
 _ABOUT = "SELECT value FROM about WHERE name = ?"
 _SETTLED = "UPDATE about SET value = max(CAST(value AS INTEGER), ?) WHERE name = 'settled'"
+_LAST_OF_SLICE = "SELECT seq FROM journal WHERE seq <= ? ORDER BY seq LIMIT 1 OFFSET ?"
 _OF_CLASS = "SELECT seq, at, length(body) FROM journal WHERE class = ? ORDER BY seq"
 _OF_LOW_CLASS = (
     "SELECT seq, at, length(body) FROM journal WHERE class = ? AND class < 3 ORDER BY seq"  # its index's words
@@ -149,6 +155,7 @@ class Journal:
         stream: What the numbers belong to.
         newest: The highest number.
         settled: The highest number that ever had a receipt.
+        told: The highest number that anybody can have been told: what the file held at the start, or was leased since.
 
     """
 
@@ -167,11 +174,13 @@ class Journal:
         self.stream = ""
         self.newest = 0
         self.settled = 0
+        self.told = 0
 
     async def load(self) -> None:
         """Read how the journal stands, however much waits; once, before all else."""
-        (self.stream, settled), self.newest, self._depth = await self._database.commit(_read_state)
+        (self.stream, settled), self.newest, self._depth = await self._database.read(_read_state)
         self.settled = self._asked = settled
+        self.told = self.newest
         self._tail_from = self.newest + 1
         self._database.make_room = self._make_room
 
@@ -215,7 +224,10 @@ class Journal:
         """Forget everything up to `through`: the hub has committed it."""
         if self._asked < through <= self.newest:
             self._asked = through
-            self._database.post(partial(self._settle, through=through))
+            self._post_settle(through)
+
+    def _post_settle(self, through: int) -> None:
+        self._database.post(partial(self._settle, through=through), frees=True)
 
     async def begin_stream(self) -> str:
         """Give the numbers to a new stream, and return it: the hub has seen more of the old one than this file holds.
@@ -245,9 +257,13 @@ class Journal:
             return None
         if start >= self._tail_from:
             self._leased = self.newest
-            return _fill(after, self._from_tail(start), limit, size)
-        rows = await self._database.commit(partial(self._read, start=start, limit=limit))
-        return _fill(after, rows, limit, size)
+            found = _fill(after, self._from_tail(start), limit, size)
+        else:
+            rows = await self._database.read(partial(self._read, start=start, limit=limit))
+            found = _fill(after, rows, limit, size)
+        if found:
+            self.told = max(self.told, found.last)
+        return found
 
     # -- in the writer's thread --------------------------------------------------------------------------------------
 
@@ -257,9 +273,12 @@ class Journal:
         return rows
 
     def _settle(self, transaction: Transaction, through: int) -> None:
-        transaction.execute("DELETE FROM journal WHERE seq <= ?", (through,))
+        most = DISK_SLICE_ROWS if self._database.full else SETTLE_ROWS
+        last = transaction.execute(_LAST_OF_SLICE, (through, most - 1)).fetchone()
+        upto = last[0] if last else through
+        transaction.execute("DELETE FROM journal WHERE seq <= ?", (upto,))
         transaction.execute(_SETTLED, (through,))
-        transaction.after_commit(partial(self._on_settled, through, _read_depth(transaction)))
+        transaction.after_commit(partial(self._on_settled, upto, through, _read_depth(transaction)))
 
     def _write_stream(self, transaction: Transaction, stream: str) -> None:
         transaction.execute("UPDATE about SET value = ? WHERE name = 'stream'", (stream,))
@@ -357,11 +376,14 @@ class Journal:
             self._forget(self._tail_from - 1)
         self.grown.set()
 
-    def _on_settled(self, through: int, depth: _Depth) -> None:
+    def _on_settled(self, upto: int, through: int, depth: _Depth) -> None:
         self._depth = depth
         self.settled = max(self.settled, through)
-        while self._tail and (seq := next(iter(self._tail))) <= through:
+        while self._tail and (seq := next(iter(self._tail))) <= upto:
             self._forget(seq)
+        if upto < through:
+            with contextlib.suppress(StorageClosed):  # what is left has its receipt again after the next sync
+                self._post_settle(through)
 
     def _on_stream(self, stream: str) -> None:
         self.stream = stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 
@@ -14,14 +14,24 @@ from broker.messages import Birth, HeartbeatMessage, TaskRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
-    from broker.messages import Scalar
+    from broker.messages import ClockSample, Scalar
+    from edge_agent.database import Database
     from edge_agent.journal import Journal
     from edge_agent.rules.attempts import Ref
     from edge_agent.runner import Runner
 
 MS_A_DAY = 24 * 3600 * 1000
+MOST_NAMED = 2000
+"""How many attempts a heartbeat names: 100 KB of them. A hello names all, however many they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Who this worker is, and where."""
+
+    site: str
+    worker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +50,18 @@ class Presence:
 
     Args:
         profile: What this worker is.
+        database: Whether the disk takes anything.
         journal: What it has to report.
         runner: What it does.
-        disk: The directory whose disk counts.
 
     """
 
-    def __init__(self, profile: Profile, journal: Journal, runner: Runner, disk: Path) -> None:
+    def __init__(self, profile: Profile, database: Database, journal: Journal, runner: Runner) -> None:
         self.profile = profile
+        self._database = database
         self._journal = journal
         self._runner = runner
-        self._disk = disk
+        self._disk = database.path.parent
         self.boot = new_id()
         self.began_at = now_ms()
         self._process = psutil.Process()
@@ -58,8 +69,15 @@ class Presence:
         self._written_before_today = 0
         psutil.cpu_percent()  # its first answer is about nothing
 
-    def birth(self, session: str) -> Birth:
-        """Return the birth certificate of a session, which is its hello as well."""
+    def birth(self, session: str, *, intake: str, transport: Literal["mqtt", "http"]) -> Birth:
+        """Return the birth certificate of a session, which is its hello as well.
+
+        Args:
+            session: The nonce of the connection.
+            intake: The nonce of the site's intake: all that an earlier one took is committed.
+            transport: How the worker is connected.
+
+        """
         profile = self.profile
         return Birth(
             session=session,
@@ -73,15 +91,17 @@ class Presence:
             session_expiry_seconds=profile.session_expiry_seconds,
             journal=self._journal.position,
             held=_refs(self._runner.held),
+            intake=intake,
+            transport=transport,
         )
 
     def is_of_another(self, birth: Birth) -> bool:
         """Tell whether `birth` is of another agent of the same name, and not of an earlier run of this one."""
         return birth.boot != self.boot and birth.at >= self.began_at
 
-    def heartbeat(self, session: str) -> HeartbeatMessage:
-        """Return how the worker fares now."""
-        at = now_ms()
+    def heartbeat(self, session: str, clock: ClockSample | None) -> HeartbeatMessage:
+        """Return how the worker fares now; `clock` is the last exchange of its connection."""
+        at, held = now_ms(), self._runner.held
         return HeartbeatMessage(
             session=session,
             at=at,
@@ -92,6 +112,10 @@ class Presence:
             cpu_percent=psutil.cpu_percent(),
             memory_bytes=self._process.memory_info().rss,
             disk_free_bytes=psutil.disk_usage(str(self._disk)).free,
+            held=_refs(held) if len(held) <= MOST_NAMED else None,
+            position=self._journal.position,
+            clock=clock,
+            storage="full" if self._database.full else "ok",
         )
 
     def _written_today(self, at: int) -> int:

@@ -178,7 +178,7 @@ class Record:
 
     def _try_again(self) -> None:
         self._timer = None
-        self._trying = tuple(self._refused)
+        self._trying = tuple(self._refused[:1])  # all of them may be more than a disk that was full can take at once
         if self._trying:
             self._submit(self._trying)
 

@@ -104,7 +104,7 @@ class Runner:
 
     async def load(self) -> None:
         """Take up what an earlier run held: what was queued runs, what had begun goes on or was interrupted."""
-        attempts = await self._database.commit(inbox.held)
+        attempts = await self._database.read(inbox.held)
         for held in attempts:
             if held.running and not held.problem:
                 self._take_up(held)

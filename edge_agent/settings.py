@@ -79,13 +79,16 @@ class WorkerSettings(ProgramSettings):
     site: Name = Field(default="default", description="The site that the worker is at.")
     control_plane_url: Annotated[str, AfterValidator(_hub_url)] = Field(
         default="http://localhost:8000",
-        description="The hub; it tells the broker's address where broker_url is unset.",
+        description="The hub: tells the broker's address where none is set, and is the way where MQTT is blocked.",
     )
     broker_url: BrokerAddress | None = Field(
         default=None, description="mqtt://, mqtts://, ws:// or wss://; unset, the hub is asked."
     )
     root: TopicRoot = Field(default="edge", description="The first level of every topic.")
-    poll_interval_seconds: Seconds = Field(default=5.0, description="How often an unreachable hub is tried.")
+    poll_interval_seconds: Seconds = Field(
+        default=5.0,
+        description="How often tasks are asked for where MQTT is blocked, and an unreachable hub is tried.",
+    )
     heartbeat_interval_seconds: Seconds = Field(default=30.0, description="How often the load is told.")
     offline_dir: Path = Field(default=Path("./offline"), description="Where tasks and results are kept.")
     capabilities: dict[Key, Annotated[Scalar, BeforeValidator(_scalar)]] = Field(

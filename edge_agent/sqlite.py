@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -81,15 +83,29 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file that has no page yet
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # Debian's SQLite overwrites all that is deleted with zeros: more to write for each receipt, and on a full disk
+        # no room to make room. FAST does it only where the page is written anyway.
+        connection.execute("PRAGMA secure_delete = FAST")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         _migrate(connection)
+        _allocate_log(path)
     except (OSError, sqlite3.Error) as error:
         if connection is not None:
             connection.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise (StorageCorrupt if trouble_of(error) is Trouble.CORRUPT else StorageError)(path, reason) from error
     return connection
+
+
+def _allocate_log(path: Path) -> None:
+    """Give the write-ahead log its room on the disk before it is needed: on a full disk even a deletion goes there.
+
+    SQLite takes what it has not written itself for the end of the log. Where the system cannot do this, or the disk is
+    full already, the reserve must do.
+    """
+    with contextlib.suppress(OSError, AttributeError), path.with_name(f"{path.name}-wal").open("r+b") as log:
+        os.posix_fallocate(log.fileno(), 0, WAL_BYTES)
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:

@@ -83,7 +83,7 @@ class Transaction:
         self.undone.append(action)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Piece:
     """Work that was submitted, and what became of it.
 
@@ -91,6 +91,8 @@ class Piece:
         work: What is done. It may be done again, if the transaction fails that it was done in.
         future: Who waits for it.
         durable: It is not answered before it is on the disk.
+        reads: It changes nothing, so it can be done where the disk takes nothing.
+        frees: It only makes room, so on a full disk it is done before all else.
         instead: Asked, where the work cannot be stored and nobody waits: what is to be done in its place.
 
     """
@@ -98,6 +100,8 @@ class Piece:
     work: Callable[[Transaction], Any]
     future: asyncio.Future[Any] | None = None
     durable: bool = False
+    reads: bool = False
+    frees: bool = False
     instead: Callable[[], Callable[[Transaction], object] | None] | None = None
     result: Any = None
     error: BaseException | None = None
@@ -215,6 +219,7 @@ class Writer:
                 if trouble is Trouble.CORRUPT:
                     raise
                 if trouble is not Trouble.NO_ROOM or not next(ways, False):
+                    self._store_what_fits()
                     self._refuse(str(error))
                     return
         pieces, self._kept = self._kept, []
@@ -288,10 +293,40 @@ class Writer:
             log.warning("storage_low", path=str(self._path), reason="the disk is full: the reserve was given up")
         self._checkpoint()
         # What gentle mode has answered comes first: the numbers that it told must not go to the gaps.
-        while not self._held and self._evict():
+        while not self._held and (self._let_go() or self._evict()):
             yield True
         if self._grow() or had_reserve:
             yield True
+
+    def _let_go(self) -> bool:
+        """Do what only makes room, one by one; tell whether the disk took any of it."""
+        return self._store_apart([piece for piece in self._kept if piece.frees])
+
+    def _store_what_fits(self) -> None:
+        """Do one by one what is too much for one transaction: together they need more of the log than there is."""
+        if not self._held and len(self._kept) > 1:
+            self._store_apart(self._kept)
+
+    def _store_apart(self, pieces: Iterable[Piece]) -> bool:
+        done = [piece for piece in pieces if self._do_apart(piece)]
+        self._kept = [piece for piece in self._kept if piece not in done]
+        self._listener.on_stored(done)
+        return bool(done)
+
+    def _do_apart(self, piece: Piece) -> bool:
+        """Do a piece in a transaction of its own; tell whether the disk took it."""
+        limit_growth(self._connection, GAP_BYTES)
+        try:
+            self._connection.execute("BEGIN")
+            self._do(piece)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back([piece])
+            if trouble_of(error) is Trouble.CORRUPT:
+                raise
+            return False
+        limit_growth(self._connection, 0)
+        return True
 
     def _has_room(self) -> bool:
         """Tell whether there is room for more than the few bytes that always fit somewhere."""
@@ -317,19 +352,10 @@ class Writer:
         return limit_growth(self._connection, max(0, free - 2 * WAL_BYTES))
 
     def _evict(self) -> bool:
-        limit_growth(self._connection, GAP_BYTES)
         room = Piece(self._listener.make_room)
-        try:
-            self._connection.execute("BEGIN")
-            self._do(room)
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back([room])
-            if trouble_of(error) is Trouble.CORRUPT:
-                raise
+        if not self._do_apart(room):
             return False
         self._listener.on_stored([room])
-        limit_growth(self._connection, 0)
         return bool(room.result)
 
     def _checkpoint(self) -> None:
@@ -342,12 +368,17 @@ class Writer:
             log.debug("not_checkpointed", reason=str(error))  # the log stays as it is, and nothing in it is lost
 
     def _refuse(self, reason: str) -> None:
-        """Fail those who wait, and keep what nobody waits for."""
+        """Fail those who wait, but for those who only read; keep what nobody waits for."""
         self._refused = True
         self._listener.on_full(reason)
+        for piece in self._kept:
+            if piece.reads:
+                self._read(piece)
         pieces, self._kept, told = self._kept, [], []
         for piece in pieces:
-            if piece.future is not None:
+            if piece.reads:
+                told.append(piece)
+            elif piece.future is not None:
                 piece.error = StorageError(self._path, reason)
                 told.append(piece)
             elif piece.instead is None:
@@ -355,6 +386,11 @@ class Writer:
             elif work := piece.instead():
                 self._kept.append(Piece(work))
         self._listener.on_stored(told)
+
+    def _read(self, piece: Piece) -> None:
+        self._connection.execute("BEGIN")
+        self._do(piece)
+        self._connection.execute("COMMIT")
 
     def _make_reserve(self) -> None:
         if not self._reserve.is_there and time.monotonic() >= self._reserve_at and not self._refused:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 WINDOW_BATCHES = 4
 RECEIPT_TIMEOUT_SECONDS = 10.0
 MAX_RECEIPT_TIMEOUT_SECONDS = 120.0
+PROMPT_SECONDS = 2.0
+"""A hub whose receipts come within this time commits promptly: gentle mode may rely on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,11 @@ def on_credit(flow: Flow, batches: int | None) -> Flow:
 
 
 def on_receipt(flow: Flow, through: int, now: float) -> Flow:
-    """Take a receipt. One that says nothing new changes nothing; one for a part of a batch leaves its rest."""
-    if through <= flow.settled:
+    """Take a receipt. One that says nothing new changes nothing; one for a part of a batch leaves its rest.
+
+    Nor does one that comes before the sync: the broker kept it, and the hub may have lost since what it speaks of.
+    """
+    if not flow.open or through <= flow.settled:
         return flow
     flights = tuple(
         replace(flight, first=max(flight.first, through + 1), sent_at=now)  # it was heard: patience begins anew
@@ -88,13 +93,31 @@ def deadline(flow: Flow) -> float | None:
     return flow.flights[0].sent_at + patience_seconds(flow.silences) if flow.flights else None
 
 
+def next_look(flow: Flow, now: float) -> float | None:
+    """Return when a silence, if it lasts, changes something: the hub is prompt no more, or a batch is sent again."""
+    due = deadline(flow)
+    if due is None or not is_prompt(flow, now):
+        return due
+    return min(due, flow.flights[0].sent_at + PROMPT_SECONDS)
+
+
+def is_prompt(flow: Flow, now: float) -> bool:
+    """Tell whether the hub is there, and no receipt of it is late."""
+    is_late = bool(flow.flights) and now - flow.flights[0].sent_at >= PROMPT_SECONDS
+    return flow.open and not flow.silences and not is_late
+
+
 def on_tick(flow: Flow, now: float) -> Flow:
-    """Go back to the oldest batch without a receipt, if it stayed away too long."""
+    """Go back to what has a receipt, if the next one stayed away too long.
+
+    Not to the first event that was sent: where those between the two were dropped, the batch must say so once more, or
+    the hub waits for them.
+    """
     due = deadline(flow)
     if due is None or now < due:
         return flow
     credit = None if flow.credit is None else flow.credit + len(flow.flights)
-    return replace(flow, cursor=flow.flights[0].first, flights=(), silences=flow.silences + 1, credit=credit)
+    return replace(flow, cursor=flow.settled + 1, flights=(), silences=flow.silences + 1, credit=credit)
 
 
 def patience_seconds(silences: int) -> float:

@@ -1,7 +1,9 @@
 """When a worker says hello (its birth), until the hub has answered with a sync (DESIGN §5).
 
 The birth of a new connection is a hello already. It is said again when another hub comes online, when a late will has
-overwritten it, and while an answer stays away: with growing patience, for ever.
+overwritten it, and while an answer stays away: with growing patience, for ever. With no hub to be seen it is said once
+a minute, since what tells of a hub can be lost like any message. A hub that has answered hears it now and then, since
+each hello measures the clocks anew.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from dataclasses import dataclass, replace
 
 HELLO_SECONDS = 2.0
 MAX_HELLO_SECONDS = 60.0
+HELLO_AGAIN_SECONDS = 3600.0
+"""How often the clocks are measured: in an hour, two of them part by less than a second (decision 7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +34,28 @@ class Handshake:
     hellos: int = 0
 
 
+def begin(now: float) -> Handshake:
+    """Begin a connection, whose birth has been said, with no hub to be seen."""
+    return Handshake(hello_at=now + MAX_HELLO_SECONDS)
+
+
 def on_hub_online(state: Handshake, session: str, *, was_there: bool, now: float) -> Handshake:
     """A hub is online. If it `was_there` before our birth, it has heard that; else it must hear one now."""
     if state.hub == session:
         return state
-    synced = state.synced and was_there
-    hello_at = None if synced else now + HELLO_SECONDS if was_there else now
-    return Handshake(hub=session, synced=synced, hello_at=hello_at)
+    if state.synced and was_there:
+        return replace(state, hub=session)  # its answer was faster
+    return Handshake(hub=session, hello_at=now + HELLO_SECONDS if was_there else now)
 
 
-def on_hub_offline(state: Handshake, session: str) -> Handshake:
+def on_hub_offline(state: Handshake, session: str, now: float) -> Handshake:
     """The hub is gone. A late will of an earlier one says nothing about the one that is online."""
-    return Handshake() if state.hub in (session, None) else state
+    return begin(now) if state.hub in (session, None) else state
 
 
-def on_sync(state: Handshake) -> Handshake:
+def on_sync(state: Handshake, now: float) -> Handshake:
     """The hub has answered."""
-    return replace(state, synced=True, hello_at=None, hellos=0)
+    return replace(state, synced=True, hello_at=now + HELLO_AGAIN_SECONDS, hellos=0)
 
 
 def on_overwritten(state: Handshake, now: float) -> Handshake:
@@ -56,7 +65,9 @@ def on_overwritten(state: Handshake, now: float) -> Handshake:
 
 def on_hello(state: Handshake, now: float) -> Handshake:
     """Hello was said; wait for the answer, if there is one to come."""
-    if state.hub is None or state.synced:
-        return replace(state, hello_at=None)
+    if state.synced:
+        return replace(state, hello_at=now + HELLO_AGAIN_SECONDS)
+    if state.hub is None:
+        return replace(state, hello_at=now + MAX_HELLO_SECONDS)
     wait = min(MAX_HELLO_SECONDS, HELLO_SECONDS * 2.0 ** min(state.hellos, 10))
     return replace(state, hello_at=now + wait, hellos=state.hellos + 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
+import aiomqtt
 import pytest
 
 from broker.errors import LinkDown
@@ -109,3 +111,43 @@ async def test_an_exchange_does_not_wait_for_nagle(broker: PrivateBroker) -> Non
             (await anext(connection.messages())).ack()
         elapsed = asyncio.get_running_loop().time() - began
     assert elapsed < 0.5, "25 exchanges at 40 ms each would take a second"
+
+
+async def test_a_socket_that_is_closed_before_it_is_watched_is_not(broker: PrivateBroker) -> None:
+    """Watched by its number it would be an error of the event loop, or somebody else's socket."""
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    async with Link(url=broker.url, client_id="closed").connect() as connection:
+        paho = connection._client._client  # noqa: SLF001
+        paho._call_socket_register_write()  # noqa: SLF001
+        paho._sock_close()  # noqa: SLF001
+        await asyncio.sleep(0)
+        with pytest.raises(LinkDown):
+            await connection.publish("a", b"1")
+    assert errors == []
+
+
+async def test_a_cancellation_in_the_moment_of_connecting_is_not_forgotten(
+    broker: PrivateBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = aiomqtt.Client.__aenter__
+
+    async def forgetful(client: aiomqtt.Client) -> aiomqtt.Client:
+        """Connect, and forget a cancellation that comes then, as `asyncio.wait_for` does before Python 3.12."""
+        await connect(client)
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        return client
+
+    async def serve(_: Connection) -> None:
+        served.append(True)
+
+    served: list[bool] = []
+    monkeypatch.setattr(aiomqtt.Client, "__aenter__", forgetful)
+    link = Link(url=broker.url, client_id="forgetful")
+    connecting = asyncio.create_task(link._once(serve, None))  # noqa: SLF001  in `run` it is a task of its own as well
+    async with asyncio.timeout(5):
+        await asyncio.wait([connecting])
+    assert connecting.cancelled()
+    assert served == []

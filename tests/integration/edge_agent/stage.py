@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from broker.clock import new_id
 from broker.link import Link
 from broker.messages import (
@@ -86,8 +88,8 @@ class Listener:
             async with self._changed:
                 self.seen.append(Seen(address, incoming.payload, incoming.correlation))
                 self._changed.notify_all()
-            if self.receipts and isinstance(address, Events):
-                batch = Batch.model_validate_json(incoming.payload)
+            batch = _read(incoming.payload) if isinstance(address, Events) else None
+            if self.receipts and batch and isinstance(address, Events):
                 receipt = Receipt(stream=batch.stream, through=batch.last)
                 self._replies.put_nowait((Control(address.site, address.worker), receipt))
 
@@ -163,7 +165,7 @@ class Listener:
         return [HeartbeatMessage.model_validate_json(one) for one in self.payloads(Heartbeat, worker)]
 
     def batches(self, worker: str | None = None) -> list[Batch]:
-        return [Batch.model_validate_json(payload) for payload in self.payloads(Events, worker)]
+        return [batch for payload in self.payloads(Events, worker) if (batch := _read(payload))]
 
     def events(self, worker: str | None = None) -> list[AnyEvent]:
         return [event for batch in self.batches(worker) for event in batch.events]
@@ -188,6 +190,14 @@ class Listener:
         found = await self.until(lambda: self.finished().get(task))
         assert found
         return found
+
+
+def _read(payload: bytes) -> Batch | None:
+    """Return a batch; None is one that cannot be read, and has no receipt."""
+    try:
+        return Batch.model_validate_json(payload)
+    except ValidationError:
+        return None
 
 
 @asynccontextmanager

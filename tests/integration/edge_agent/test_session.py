@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,18 @@ import pytest
 from broker.clock import new_id
 from broker.errors import LinkDown
 from broker.link import Link
-from broker.messages import Cancel, Farewell, Outcome, TaskRef
-from broker.topics import Control, Status, WorkerTasks
+from broker.messages import (
+    Cancel,
+    ClockEcho,
+    Dropped,
+    Farewell,
+    Gap,
+    Outcome,
+    Renew,
+    TaskAccepted,
+    TaskRef,
+)
+from broker.topics import Control, Events, Heartbeat, Status, WorkerTasks
 from edge_agent.rules import flow, handshake
 
 if TYPE_CHECKING:
@@ -54,19 +65,17 @@ async def test_nothing_is_sent_before_a_sync_and_nothing_goes_before_its_receipt
     async with stage.agent() as app:
         worker = app.name.worker
         await stage.hub.inject({"id": "t", "kind": "noop"})
-        await grown_to(app, 3)
+        await grown_to(app, 4)  # that it was started, and the task's three
         await stage.hub.come_online()
         await stage.hub.until(lambda: len(stage.hub.births(worker)) == 2)  # hello to the new hub
         assert stage.hub.batches(worker) == []
         await stage.hub.sync(worker)
         await stage.hub.ended("t")
-        assert app.journal.depth.rows == 3
+        assert app.journal.depth.rows == 4
         await stage.hub.receipt(worker, 2)
-        await stage.hub.receipt(worker, 3)
-        await app.database.commit(lambda _: None)
-        while app.journal.depth.rows:
-            await app.database.commit(lambda _: None)
-        assert app.journal.position.oldest == 4
+        await stage.hub.receipt(worker, 4)
+        await flushed(app)
+        assert app.journal.position.oldest == 5
 
 
 async def test_a_batch_without_a_receipt_is_sent_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +87,7 @@ async def test_a_batch_without_a_receipt_is_sent_again(stage: Stage, monkeypatch
         batches = stage.hub.batches(app.name.worker)
         by_number = {batch.first: batch.events[0] for batch in batches}
         assert all(by_number[batch.first] == batch.events[0] for batch in batches)
-        assert app.journal.depth.rows == 3
+        assert app.journal.depth.rows == 4
         stage.hub.receipts = True
         await asyncio.wait_for(flushed(app), 10)
 
@@ -205,3 +214,87 @@ async def test_the_intake_dies_with_its_connection_and_lives_again(stage: Stage)
         await app.online.wait()
         await stage.hub.inject({"id": "t", "kind": "noop"})
         assert (await stage.hub.ended("t")).outcome is Outcome.SUCCEEDED
+
+
+async def test_the_clock_is_told_before_any_event_that_is_stamped_by_it(stage: Stage) -> None:
+    async with stage.agent() as app:
+        worker = app.name.worker
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        await grown_to(app, 4)
+        await stage.hub.come_online()
+        hello = (await stage.hub.until(lambda: stage.hub.births(worker)))[-1]
+        echo = ClockEcho(sent_at=hello.at, received_at=hello.at + 3_600_010, answered_at=hello.at + 3_600_020)
+        await stage.hub.sync(worker, clock=echo)
+        await stage.hub.ended("t")
+        beats = stage.hub.heartbeats(worker)
+        first = next(number for number, beat in enumerate(beats) if beat.clock)
+        told = beats[first].clock
+        assert told is not None
+        assert (told.boot, told.sent_at) == (hello.boot, hello.at)
+        assert hello.at <= told.heard_at <= beats[first].at
+        order = [one.address for one in stage.hub.seen if isinstance(one.address, Heartbeat | Events)]
+        assert order.index(Events(stage.site, worker)) == first + 1
+
+
+async def test_a_heartbeat_names_all_that_is_held_and_how_the_journal_stood_then(stage: Stage) -> None:
+    async with stage.synced(slots=1, heartbeat_interval_seconds=0.1) as app:
+        sleep = {"kind": "sleep", "params": {"seconds": 600}}
+        await stage.hub.inject([{"id": "runs", **sleep}, {"id": "waits", **sleep}])
+        await stage.hub.until(lambda: len(stage.hub.accepted()) == 2)
+        await stage.hub.until(lambda: len(stage.hub.heartbeats(app.name.worker)[-1].held or ()) == 2)
+        last = stage.hub.heartbeats(app.name.worker)[-1]
+        assert last.held == (TaskRef(task="runs", attempt=1), TaskRef(task="waits", attempt=1))
+        assert last.position is not None
+        assert (last.position.stream, last.position.newest >= 3) == (app.journal.stream, True)
+
+
+async def test_a_worker_that_is_asked_to_renew_says_hello_with_a_new_intake_and_takes_on(stage: Stage) -> None:
+    async with stage.synced() as app:
+        worker = app.name.worker
+        before = stage.hub.births(worker)[-1]
+        await stage.hub.inject_to(worker, {"id": "own", "kind": "noop"})
+        await stage.hub.publish(Control(stage.site, worker), Renew())
+        await stage.hub.until(lambda: stage.hub.births(worker)[-1].intake != before.intake)
+        renewed = stage.hub.births(worker)[-1]
+        assert renewed.session == before.session
+        await stage.hub.ended("own")
+        numbered = [one for batch in stage.hub.batches(worker) for one in batch.numbered()]
+        accepted = [number for number, event in numbered if isinstance(event, TaskAccepted) and event.task == "own"]
+        assert accepted[0] <= renewed.journal.newest  # what came before the order is in the journal of the hello
+        await app.online.wait()
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        await stage.hub.ended("t")
+
+
+async def test_an_old_copy_of_a_journal_begins_a_stream_of_its_own(stage: Stage) -> None:
+    async with stage.agent() as app:
+        worker, old = app.name.worker, app.journal.stream
+        await stage.hub.inject({"id": "t", "kind": "noop"})
+        await grown_to(app, 4)
+        await stage.hub.come_online()
+        await stage.hub.sync(worker, committed_through=1000)
+        await stage.hub.until(lambda: stage.hub.births(worker)[-1].journal.stream != old)
+        assert stage.hub.births(worker)[-1].journal.settled == 0
+        assert stage.hub.batches(worker) == []
+        await stage.hub.sync(worker, committed_through=0)
+        await stage.hub.ended("t")
+        assert {batch.stream for batch in stage.hub.batches(worker)} == {app.journal.stream}
+
+
+async def test_an_event_that_cannot_be_read_holds_nothing_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "RECEIPT_TIMEOUT_SECONDS", 0.1)
+    async with stage.agent() as app:
+        await stage.hub.inject([{"id": "t1", "kind": "noop"}, {"id": "t2", "kind": "noop"}])
+        await grown_to(app, 7)
+        await app.runner.idle()
+    connection = sqlite3.connect(app.settings.database)
+    connection.execute("UPDATE journal SET body = X'7B22FF' WHERE seq = 1")
+    connection.commit()
+    connection.close()
+    async with stage.agent() as app:
+        await stage.hub.come_online()
+        await stage.hub.sync(app.name.worker)
+        await stage.hub.ended("t2")
+        gap = next(event for event in stage.hub.events() if isinstance(event, Gap))
+        assert (gap.dropped, gap.count) == (Dropped.UNREADABLE, 1)
+        await asyncio.wait_for(flushed(app), 10)

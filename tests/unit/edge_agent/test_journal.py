@@ -214,7 +214,9 @@ async def test_a_large_journal_is_loaded_at_once_and_exactly(tmp_path: Path) -> 
     await journal.load()
     assert statements < 1000  # of SQLite's virtual machine: nothing is scanned
     assert journal.depth == JournalDepth(rows=200_000, bytes=200_000 * len(body), oldest_at=1000)
-    await settled(database, journal, 150_000)
+    journal.settle(150_000)
+    while journal.depth.rows > 50_000:  # it goes in pieces
+        await database.commit(lambda _: None)
     assert journal.depth == JournalDepth(rows=50_000, bytes=50_000 * len(body), oldest_at=151_000)
     await database.close()
 

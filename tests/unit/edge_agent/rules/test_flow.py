@@ -36,6 +36,11 @@ def test_a_silence_sends_everything_again_with_more_patience() -> None:
     assert rules.deadline(rules.on_sent(again, 1, 9, now=10)) == 30
 
 
+def test_what_was_dropped_before_a_batch_is_told_again_with_it() -> None:
+    flow = rules.on_sent(opened(through=100), 150, 160, now=0)  # 101 to 149 are gone from the journal
+    assert rules.on_tick(flow, now=10).cursor == 101
+
+
 def test_a_receipt_ends_the_row_of_silences_and_begins_patience_anew() -> None:
     flow = rules.on_sent(
         rules.on_sent(rules.on_tick(rules.on_sent(opened(), 1, 5, now=0), now=10), 1, 5, now=10), 6, 9, now=10
@@ -47,6 +52,11 @@ def test_a_receipt_ends_the_row_of_silences_and_begins_patience_anew() -> None:
 def test_an_old_receipt_changes_nothing() -> None:
     flow = rules.on_receipt(rules.on_sent(opened(), 1, 5, now=0), 5, now=1)
     assert rules.on_receipt(flow, 3, now=2) is flow
+
+
+def test_a_receipt_that_the_broker_kept_from_before_the_sync_settles_nothing() -> None:
+    away = rules.on_hub_away(rules.on_sent(opened(), 1, 5, now=0))
+    assert rules.on_receipt(away, 5, now=1) is away  # of a hub whose database was put back since, say
 
 
 def test_a_receipt_for_a_part_leaves_the_rest() -> None:

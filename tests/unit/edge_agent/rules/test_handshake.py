@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from edge_agent.rules import handshake as rules
-from edge_agent.rules.handshake import HELLO_SECONDS, Handshake
+from edge_agent.rules.handshake import HELLO_AGAIN_SECONDS, HELLO_SECONDS, MAX_HELLO_SECONDS, Handshake
 
 
 def test_a_hub_that_comes_hears_hello_at_once() -> None:
@@ -18,12 +18,12 @@ def test_a_hub_that_was_there_has_heard_our_birth_and_gets_time_to_answer() -> N
 
 
 def test_an_answer_that_was_faster_than_the_hubs_status_counts() -> None:
-    state = rules.on_hub_online(rules.on_sync(Handshake()), "h", was_there=True, now=5)
-    assert (state.synced, state.hello_at) == (True, None)
+    state = rules.on_hub_online(rules.on_sync(Handshake(), now=4), "h", was_there=True, now=5)
+    assert (state.synced, state.hello_at) == (True, 4 + HELLO_AGAIN_SECONDS)
 
 
 def test_another_hub_must_answer_for_itself() -> None:
-    state = rules.on_sync(rules.on_hub_online(Handshake(), "old", was_there=True, now=0))
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "old", was_there=True, now=0), now=1)
     state = rules.on_hub_online(state, "new", was_there=False, now=9)
     assert (state.synced, state.hello_at) == (False, 9)
 
@@ -39,11 +39,26 @@ def test_hello_is_said_with_growing_patience_and_never_given_up() -> None:
 
 
 def test_a_late_will_of_an_old_hub_says_nothing_about_the_new_one() -> None:
-    state = rules.on_sync(rules.on_hub_online(Handshake(), "new", was_there=True, now=0))
-    assert rules.on_hub_offline(state, "old") is state
-    assert not rules.on_hub_offline(state, "new").synced
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "new", was_there=True, now=0), now=1)
+    assert rules.on_hub_offline(state, "old", now=2) is state
+    assert not rules.on_hub_offline(state, "new", now=2).synced
 
 
-def test_without_a_hub_an_overwritten_birth_is_said_once() -> None:
-    state = rules.on_hello(rules.on_overwritten(Handshake(), now=3), now=3)
-    assert state.hello_at is None
+def test_a_hub_whose_coming_was_not_heard_hears_hello_all_the_same() -> None:
+    state = rules.on_sync(rules.on_hub_online(rules.begin(now=0), "old", was_there=True, now=0), now=1)
+    state = rules.on_hub_offline(state, "old", now=5)
+    assert state.hello_at == 5 + MAX_HELLO_SECONDS  # the broker may drop "a new hub is online" of a full queue
+    state = rules.on_hello(state, now=65)
+    assert state.hello_at == 65 + MAX_HELLO_SECONDS
+    assert rules.on_sync(state, now=66).synced
+
+
+def test_an_overwritten_birth_is_said_at_once() -> None:
+    assert rules.on_overwritten(rules.begin(now=0), now=3).hello_at == 3
+
+
+def test_a_hub_that_has_answered_hears_hello_now_and_then() -> None:
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "h", was_there=True, now=0), now=1)
+    assert state.hello_at == 1 + HELLO_AGAIN_SECONDS
+    state = rules.on_hello(state, state.hello_at)
+    assert (state.synced, state.hello_at) == (True, 1 + 2 * HELLO_AGAIN_SECONDS)
