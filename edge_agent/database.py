@@ -16,7 +16,8 @@ from edge_agent import notes
 from edge_agent.errors import StorageClosed, StorageCorrupt, StorageError
 from edge_agent.reserve import Reserve
 from edge_agent.sqlite import Trouble, connect, trouble_of
-from edge_agent.writer import Piece, Transaction, Writer
+from edge_agent.transaction import Piece, Transaction
+from edge_agent.writer import Writer
 
 if TYPE_CHECKING:
     import sqlite3

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-    from edge_agent.writer import Transaction
+    from edge_agent.transaction import Transaction
 
 CUT_SHORT = "cut_short"
 SET_ASIDE = "set_aside"

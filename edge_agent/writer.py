@@ -11,18 +11,17 @@ and nobody waits for, is kept, and done before anything else once there is room.
 from __future__ import annotations
 
 import queue
-import shutil
 import sqlite3
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from broker.log import get_logger
 from edge_agent.errors import StorageCorrupt, StorageError
-from edge_agent.sqlite import WAL_BYTES, Trouble, give_back, has_much_to_give_back, limit_growth, trouble_of
+from edge_agent.room import Room
+from edge_agent.sqlite import Trouble, trouble_of
+from edge_agent.transaction import Piece, Statement, Transaction
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
@@ -35,78 +34,9 @@ MAX_HELD = 20_000
 """Statements that gentle mode keeps in memory."""
 
 RETRY_SECONDS = 1.0
-RESERVE_INTERVAL_SECONDS = 60.0
-"""How often a full disk is tried, and a reserve that was given up is made again."""
-
-GAP_BYTES = 64 * 1024
-"""What the file may grow by for the gap that tells what was dropped: the first rows that go may leave no page empty."""
-
-PROBE_BYTES = 64 * 1024
-"""What must fit before a disk is not called full any more."""
-
-Statement = tuple[str, list[tuple[Any, ...]]]
-"""SQL, and the rows that it was executed with."""
+"""How often a full disk is tried."""
 
 log = get_logger(__name__)
-
-
-class Transaction:
-    """What a piece of work writes with. What it changes in memory belongs into `after_commit`."""
-
-    def __init__(self, connection: sqlite3.Connection, *, record: bool = False) -> None:
-        self._connection = connection
-        self._record = record
-        self.committed: list[Callable[[], None]] = []
-        self.undone: list[Callable[[], None]] = []
-        self.statements: list[Statement] = []
-
-    def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
-        row = tuple(values)
-        if self._record:
-            self.statements.append((sql, [row]))
-        return self._connection.execute(sql, row)
-
-    def executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> sqlite3.Cursor:
-        """Run one statement for each row."""
-        if self._record:
-            rows = list(rows)
-            self.statements.append((sql, rows))
-        return self._connection.executemany(sql, rows)
-
-    def after_commit(self, action: Callable[[], None]) -> None:
-        """Call `action` in the event loop once the work is committed, before its result is known; never if it fails."""
-        self.committed.append(action)
-
-    def on_rollback(self, action: Callable[[], None]) -> None:
-        """Call `action` in the writer's thread if the work is not committed after all."""
-        self.undone.append(action)
-
-
-@dataclass(slots=True, eq=False)
-class Piece:
-    """Work that was submitted, and what became of it.
-
-    Attributes:
-        work: What is done. It may be done again, if the transaction fails that it was done in.
-        future: Who waits for it.
-        durable: It is not answered before it is on the disk.
-        reads: It changes nothing, so it can be done where the disk takes nothing.
-        frees: It only makes room, so on a full disk it is done before all else.
-        instead: Asked, where the work cannot be stored and nobody waits: what is to be done in its place.
-
-    """
-
-    work: Callable[[Transaction], Any]
-    future: asyncio.Future[Any] | None = None
-    durable: bool = False
-    reads: bool = False
-    frees: bool = False
-    instead: Callable[[], Callable[[Transaction], object] | None] | None = None
-    result: Any = None
-    error: BaseException | None = None
-    committed: list[Callable[[], None]] = field(default_factory=list)
-    undone: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Listener(Protocol):
@@ -141,7 +71,7 @@ class Writer:
     def __init__(self, path: Path, reserve: Reserve, listener: Listener, *, hold_seconds: float | None) -> None:
         self.holding_allowed = False
         self._path = path
-        self._reserve = reserve
+        self._room = Room(path, reserve)
         self._listener = listener
         self._hold_seconds = hold_seconds
         self._queue: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
@@ -151,7 +81,6 @@ class Writer:
         self._commit_at = 0.0
         self._refused = False
         self._closing = False
-        self._reserve_at = 0.0
 
     def put(self, piece: Piece | None) -> None:
         """Queue a piece of work, from any thread; None is the end."""
@@ -160,14 +89,14 @@ class Writer:
     def run(self, connection: sqlite3.Connection) -> None:
         """Write until the end."""
         self._connection = connection
-        group: list[Piece] = []
         try:
-            self._make_reserve()
+            self._room.open(connection)
             while not self._closing:
-                group = self._next_group()
-                self._store(group)
-                self._make_reserve()
-                self._give_back()
+                self._store(self._next_group())
+                if not self._refused:
+                    self._room.make_reserve()
+                    if not connection.in_transaction:
+                        self._room.give_back(self._queue.empty)
             self._tell_what_was_kept()
         except sqlite3.Error as error:
             self._give_up(error)
@@ -198,8 +127,8 @@ class Writer:
             waits.append(self._commit_at - now)
         if self._refused:
             waits.append(RETRY_SECONDS)
-        if not self._reserve.is_there:
-            waits.append(self._reserve_at - now)
+        if (due := self._room.reserve_due_seconds) is not None:
+            waits.append(due)
         return max(0.0, min(waits)) if waits else None
 
     # -- storing it ------------------------------------------------------------------------------------------------
@@ -220,11 +149,12 @@ class Writer:
                     raise
                 if trouble is not Trouble.NO_ROOM or not next(ways, False):
                     self._store_what_fits()
-                    self._refuse(str(error))
+                    if self._kept:
+                        self._refuse(str(error))
                     return
         pieces, self._kept = self._kept, []
         self._listener.on_stored(pieces)
-        if self._refused and committed and self._has_room():
+        if self._refused and committed and self._room.is_there():
             self._refused = False
             self._listener.on_room()
 
@@ -287,15 +217,12 @@ class Writer:
 
     def _make_room(self) -> Iterator[bool]:
         """Give up one thing after the other, what is worth least first; yield True whenever there is more room."""
-        had_reserve = self._reserve.give_up()
-        if had_reserve:
-            self._reserve_at = time.monotonic() + RESERVE_INTERVAL_SECONDS
-            log.warning("storage_low", path=str(self._path), reason="the disk is full: the reserve was given up")
-        self._checkpoint()
+        had_reserve = self._room.give_up_reserve()
+        self._room.empty_log()
         # What gentle mode has answered comes first: the numbers that it told must not go to the gaps.
         while not self._held and (self._let_go() or self._evict()):
             yield True
-        if self._grow() or had_reserve:
+        if self._room.grow() or had_reserve:
             yield True
 
     def _let_go(self) -> bool:
@@ -315,7 +242,7 @@ class Writer:
 
     def _do_apart(self, piece: Piece) -> bool:
         """Do a piece in a transaction of its own; tell whether the disk took it."""
-        limit_growth(self._connection, GAP_BYTES)
+        self._room.grow_by_a_gap()
         try:
             self._connection.execute("BEGIN")
             self._do(piece)
@@ -325,31 +252,8 @@ class Writer:
             if trouble_of(error) is Trouble.CORRUPT:
                 raise
             return False
-        limit_growth(self._connection, 0)
+        self._room.grow_no_more()
         return True
-
-    def _has_room(self) -> bool:
-        """Tell whether there is room for more than the few bytes that always fit somewhere."""
-        try:
-            self._grow()
-            self._connection.execute("BEGIN")
-            self._connection.execute("INSERT INTO about (name, value) VALUES ('probe', zeroblob(?))", (PROBE_BYTES,))
-            self._connection.execute("DELETE FROM about WHERE name = 'probe'")
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back([])
-            if trouble_of(error) is Trouble.CORRUPT:
-                raise
-            return False
-        return True
-
-    def _grow(self) -> bool:
-        """Let the file grow by what is free, but for what the log needs; tell whether it may grow by anything."""
-        try:
-            free = shutil.disk_usage(self._path.parent).free
-        except OSError:
-            return False
-        return limit_growth(self._connection, max(0, free - 2 * WAL_BYTES))
 
     def _evict(self) -> bool:
         room = Piece(self._listener.make_room)
@@ -357,15 +261,6 @@ class Writer:
             return False
         self._listener.on_stored([room])
         return bool(room.result)
-
-    def _checkpoint(self) -> None:
-        """Empty the write-ahead log into the file, so that its room can be used again."""
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        except sqlite3.Error as error:
-            if trouble_of(error) is Trouble.CORRUPT:
-                raise
-            log.debug("not_checkpointed", reason=str(error))  # the log stays as it is, and nothing in it is lost
 
     def _refuse(self, reason: str) -> None:
         """Fail those who wait, but for those who only read; keep what nobody waits for."""
@@ -392,26 +287,7 @@ class Writer:
         self._do(piece)
         self._connection.execute("COMMIT")
 
-    def _make_reserve(self) -> None:
-        if not self._reserve.is_there and time.monotonic() >= self._reserve_at and not self._refused:
-            self._reserve_at = time.monotonic() + RESERVE_INTERVAL_SECONDS
-            if self._reserve.make():
-                limit_growth(self._connection, None)
-
-    # -- space that is not needed, and the end ---------------------------------------------------------------------
-
-    def _give_back(self) -> None:
-        """Give much free space back to the disk, in steps, while nothing else waits to be written."""
-        if self._connection.in_transaction or self._refused or not self._queue.empty():
-            return
-        more = has_much_to_give_back(self._connection)
-        try:
-            while more and self._queue.empty():
-                more = give_back(self._connection)
-        except sqlite3.Error as error:
-            if trouble_of(error) is Trouble.CORRUPT:
-                raise
-            log.debug("space_not_given_back", reason=str(error))
+    # -- the end ---------------------------------------------------------------------
 
     def _give_up(self, error: sqlite3.Error) -> None:
         """Fail everybody: the file is damaged."""

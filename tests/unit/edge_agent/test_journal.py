@@ -29,10 +29,11 @@ from broker.messages import (
     digest,
     encode,
 )
-from edge_agent import inbox
+from edge_agent import inbox, rows
 from edge_agent.database import Database
-from edge_agent.journal import TAIL_EVENTS, Journal, _read_state
+from edge_agent.journal import Journal
 from edge_agent.rules.attempts import Held, Known, Ref
+from edge_agent.tail import TAIL_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -231,7 +232,7 @@ def _steps_of_a_load(transaction: Transaction) -> int:
 
     connection = transaction._connection  # noqa: SLF001  SQLite counts by itself, on the connection
     connection.set_progress_handler(count, 1)
-    _read_state(transaction)
+    rows.state(transaction)
     connection.set_progress_handler(None, 1)
     return steps
 
