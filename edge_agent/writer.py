@@ -227,6 +227,7 @@ class Writer:
 
     def _let_go(self) -> bool:
         """Do what only makes room, one by one; tell whether the disk took any of it."""
+        self._room.grow_by_a_gap()
         return self._store_apart([piece for piece in self._kept if piece.frees])
 
     def _store_what_fits(self) -> None:
@@ -242,7 +243,6 @@ class Writer:
 
     def _do_apart(self, piece: Piece) -> bool:
         """Do a piece in a transaction of its own; tell whether the disk took it."""
-        self._room.grow_by_a_gap()
         try:
             self._connection.execute("BEGIN")
             self._do(piece)
@@ -252,10 +252,12 @@ class Writer:
             if trouble_of(error) is Trouble.CORRUPT:
                 raise
             return False
-        self._room.grow_no_more()
+        finally:
+            self._room.grow_no_more()
         return True
 
     def _evict(self) -> bool:
+        self._room.grow_by_a_gap()
         room = Piece(self._listener.make_room)
         if not self._do_apart(room):
             return False
