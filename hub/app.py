@@ -23,13 +23,15 @@ from broker.topics import Topics
 from hub.actions import Actions
 from hub.api.app import make_app
 from hub.api.context import Context
+from hub.attendance import Attendance
 from hub.dispatch import Dispatcher
 from hub.feed import Feed, Waiters
-from hub.fleet import Fleet, Listeners
+from hub.fleet import Fleet
 from hub.gateway import Gateway
 from hub.greeting import Greeting
 from hub.inbound import Inbound
 from hub.mailboxes import Mailboxes
+from hub.reception import Reception
 from hub.replies import Replies
 from hub.store.engine import open_engine
 from hub.store.ledger import Ledger
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 2
 """How long requests that are under way may take when the hub stops."""
+
+KEEP_ALIVE_SECONDS = 30
+"""How long an idle connection is kept: a worker by HTTP asks each 5 s, and need not connect for that."""
 
 log = get_logger(__name__)
 
@@ -62,26 +67,29 @@ class Hub:
         self._feed = Feed()
         self._waiters = Waiters()
         replies = Replies(self._wire)
-        self._fleet = Fleet(self._ledger, self._wire, Greeting(self._ledger, self._feed, self._wire))
+        greeting = Greeting(self._ledger, self._feed, self._wire)
+        self._fleet = Fleet()
+        self._attendance = Attendance(self._fleet, self._ledger, self._wire, greeting)
         self._dispatcher = Dispatcher(settings, self._fleet, self._ledger, self._feed, self._wire)
+        self._reception = Reception(
+            fleet=self._fleet,
+            attendance=self._attendance,
+            greeting=greeting,
+            wire=self._wire,
+            listener=self._dispatcher,
+        )
         self._submissions = Submissions(self._ledger, self._feed, self._fleet, self._wire, replies)
         self._inbound = Inbound(
             ledger=self._ledger,
             feed=self._feed,
             fleet=self._fleet,
+            reception=self._reception,
             dispatcher=self._dispatcher,
             wire=self._wire,
             replies=replies,
         )
         self._gateway = Gateway(self._wire, mailboxes, self._handlers())
-        self._fleet.listen(
-            Listeners(
-                on_change=self._dispatcher.on_fleet,
-                on_hello=self._dispatcher.on_hello,
-                on_synced=self._dispatcher.on_synced,
-                on_heartbeat=self._dispatcher.on_heartbeat,
-            )
-        )
+        self._attendance.listen(self._dispatcher.on_fleet)
         for listener in (self._dispatcher.on_changes, self._waiters.on_changes, replies.on_changes):
             self._feed.listen(listener)
         self._stopping = asyncio.Event()
@@ -100,6 +108,7 @@ class Hub:
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=STOP_SECONDS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
         )
         try:
@@ -107,7 +116,7 @@ class Hub:
                 serving = group.create_task(server.serve(sockets=[listener]), name="http")
                 background = [
                     group.create_task(self._wire.run(self._handlers()), name="wire"),
-                    group.create_task(self._fleet.watch_silence(), name="silence"),
+                    group.create_task(self._attendance.watch_silence(), name="silence"),
                     group.create_task(self._gateway.watch_silence(), name="http-links"),
                     group.create_task(self._dispatcher.run(), name="dispatch"),
                     group.create_task(self._dispatcher.watch_deadlines(), name="deadlines"),
@@ -127,7 +136,7 @@ class Hub:
 
     def _load(self) -> None:
         with self._engine.connect() as connection:
-            self._fleet.load(load_workers(connection))
+            self._attendance.load(load_workers(connection))
             self._dispatcher.load(unended(connection))
 
     def _context(self) -> Context:
@@ -144,18 +153,18 @@ class Hub:
         )
 
     def _on_link_up(self) -> None:
-        self._fleet.on_link_up()
+        self._attendance.on_link_up()
         self._dispatcher.on_link_up()
 
     def _handlers(self) -> Handlers:
         return Handlers(
             tasks=self._submissions.on_tasks,
             events=self._inbound.on_events,
-            status=self._fleet.on_status,
-            heartbeat=self._fleet.on_heartbeat,
+            status=self._reception.on_status,
+            heartbeat=self._reception.on_heartbeat,
             stray=self._submissions.on_stray,
             link_up=self._on_link_up,
-            link_lost=self._fleet.on_link_lost,
+            link_lost=self._attendance.on_link_lost,
         )
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from broker.messages import Birth
     from hub.feed import Feed
-    from hub.fleet import Worker
     from hub.rules.pacing import Grant
     from hub.store.ledger import Ledger
     from hub.welcome import Welcome
     from hub.wire import Wire
+    from hub.worker import Worker
 
 RETRY_SECONDS = 2.0
 """How long a hello waits that could not be committed."""

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from hub.dispatch import Dispatcher
     from hub.feed import Feed
     from hub.fleet import Fleet
+    from hub.reception import Reception
     from hub.replies import Replies
-    from hub.rules.reading import Reading
+    from hub.rules.reading import Reading, Source
     from hub.store.cases import Change
     from hub.store.ledger import Ledger
     from hub.wire import Wire
@@ -37,11 +38,20 @@ class Inbound:
     """Commits batches, and tells everybody what they changed."""
 
     def __init__(
-        self, *, ledger: Ledger, feed: Feed, fleet: Fleet, dispatcher: Dispatcher, wire: Wire, replies: Replies
+        self,
+        *,
+        ledger: Ledger,
+        feed: Feed,
+        fleet: Fleet,
+        reception: Reception,
+        dispatcher: Dispatcher,
+        wire: Wire,
+        replies: Replies,
     ) -> None:
         self._ledger = ledger
         self._feed = feed
         self._fleet = fleet
+        self._reception = reception
         self._dispatcher = dispatcher
         self._wire = wire
         self._replies = replies
@@ -64,11 +74,14 @@ class Inbound:
         )
         if done.reading:
             _complain(address.worker, batch.stream, done.reading)
-            self._tell(address.worker, done.changes, done.reading)
-        self._fleet.on_committed(address.worker, batch.stream, done.through)
+            self._tell(source, batch.stream, done.changes, done.reading)
+        self._reception.on_committed(address.worker, batch.stream, done.through)
 
-    def _tell(self, worker: str, changes: Sequence[Change], reading: Reading) -> None:
-        self._dispatcher.on_declined(worker, reading.declined)
+    def _tell(self, source: Source, stream: str, changes: Sequence[Change], reading: Reading) -> None:
+        if source.birth:
+            # What an earlier session declined, as it stopped, say, the next may take.
+            declined = [task for number, task in reading.declined if source.is_behind_hello(stream, number)]
+            self._dispatcher.on_declined(source.worker, source.birth.session, declined)
         self._feed.publish(changes)
         self._dispatcher.on_drops(reading.drops)
         for reply_to, reply in reading.refused:

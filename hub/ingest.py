@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hub.rules.batches import fresh
+from hub.rules.offers import hides_tasks
 from hub.rules.reading import Reading, read, tasks_of
 from hub.store import cases
 from hub.store.reports import add_rejections, add_reports, advance, mark_of
+from hub.store.tasks import on_offer_to
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -43,7 +45,10 @@ def apply_batch(connection: Connection, source: Source, batch: Batch, now: int) 
     events = fresh(batch, mark.through)
     if not events:
         return Committed(mark.through)
-    known = cases.load(connection, tasks_of(events))
+    asked = tasks_of(events)
+    if hides_tasks(events):
+        asked.update(on_offer_to(connection, source.worker))
+    known = cases.load(connection, asked)
     boot = source.boot_after(batch.stream, mark.through, mark.boot)
     reading = read(events, source, known, boot, now)
     changes = cases.save(connection, known, reading.cases)

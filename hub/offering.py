@@ -15,10 +15,11 @@ from hub.rules import offers
 from hub.rules.offers import GiveUp, Judgement, Opening, Place, Wait, opening_of
 
 if TYPE_CHECKING:
-    from hub.fleet import Fleet, Worker
+    from hub.fleet import Fleet
     from hub.rules.life import Rule
     from hub.rules.waiting import Offer
     from hub.wire import Wire
+    from hub.worker import Worker
 
 
 class Offering:

@@ -124,13 +124,16 @@ class Wire:
     async def run(self, handlers: Handlers) -> None:
         """Keep the hub connected until cancelled; then say farewell."""
         try:
-            await self._link.run(
-                lambda connection: self._serve(connection, handlers),
-                will=self._will,
-                on_down=lambda down, wait: log.warning(
-                    "broker_link_down", reason=down.reason, url=down.url, next_try_seconds=round(wait, 1)
-                ),
-            )
+            # What has come is handled to its end, whatever becomes of the connection: what is committed must be told to
+            # the rest of the hub, and when the message comes again it says nothing new.
+            async with asyncio.TaskGroup() as work:
+                await self._link.run(
+                    lambda connection: self._serve(connection, handlers, work),
+                    will=self._will,
+                    on_down=lambda down, wait: log.warning(
+                        "broker_link_down", reason=down.reason, url=down.url, next_try_seconds=round(wait, 1)
+                    ),
+                )
         finally:
             self.connected.clear()
 
@@ -139,8 +142,9 @@ class Wire:
         farewell = HubStatusMessage(state="offline", session=self._session)
         return Will(topic=self.topics.build(HubStatus()), payload=encode(farewell))
 
-    async def _serve(self, connection: Connection, handlers: Handlers) -> None:
+    async def _serve(self, connection: Connection, handlers: Handlers, work: asyncio.TaskGroup) -> None:
         self._away = True
+        lost = asyncio.Event()
         self._outbox = asyncio.Queue()
         await connection.subscribe(self.topics.all_of_sites(), no_local=True)
         await connection.subscribe(self.topics.build(HubStatus()))
@@ -149,7 +153,7 @@ class Wire:
         log.info("broker_connected", url=self._link.url)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._receive(connection, handlers, group), name="hub-receive")
+                group.create_task(self._receive(connection, handlers, work, lost), name="hub-receive")
                 for number in range(SENDERS):
                     group.create_task(self._publish_queued(connection), name=f"hub-send-{number}")
                 await self._announce(connection, "online")
@@ -159,6 +163,7 @@ class Wire:
                     await self._announce(connection, "offline")
             raise
         finally:
+            lost.set()
             self.connected.clear()
             handlers.link_lost()
 
@@ -171,16 +176,18 @@ class Wire:
             out = await self._outbox.get()
             await connection.publish(out.topic, out.payload, correlation=out.correlation)
 
-    async def _receive(self, connection: Connection, handlers: Handlers, group: asyncio.TaskGroup) -> None:
+    async def _receive(
+        self, connection: Connection, handlers: Handlers, work: asyncio.TaskGroup, lost: asyncio.Event
+    ) -> None:
         async for incoming in connection.messages():
             try:
                 address = self.topics.parse(incoming.topic)
             except TopicError as error:
-                group.create_task(_handle(partial(handlers.stray, incoming, error), incoming.topic))
+                work.create_task(_handle(partial(handlers.stray, incoming, error), incoming.topic, lost))
                 continue
-            work = self._route(address, incoming, handlers)
-            if work is not None:
-                group.create_task(_handle(work, incoming.topic))
+            one = self._route(address, incoming, handlers)
+            if one is not None:
+                work.create_task(_handle(one, incoming.topic, lost))
 
     def _route(self, address: Address, incoming: Incoming, handlers: Handlers) -> Callable[[], Awaitable[None]] | None:
         """Choose who answers. Tasks begin in the order of their messages, so what they submit is committed in order."""
@@ -206,9 +213,12 @@ class Wire:
             self._away = False
 
 
-async def _handle(work: Callable[[], Awaitable[None]], topic: str) -> None:
-    """Do `work`, and again after a while where it fails (a full disk, say): until then it stays unacknowledged."""
-    while True:
+async def _handle(work: Callable[[], Awaitable[None]], topic: str, lost: asyncio.Event) -> None:
+    """Do `work`, and again after a while where it fails (a full disk, say): until then it stays unacknowledged.
+
+    Once the connection is lost it is not tried again: the message comes again with the next one.
+    """
+    while not lost.is_set():
         try:
             await work()
         except Exception:

@@ -11,9 +11,9 @@ from hub.api.answers import rfc3339
 
 if TYPE_CHECKING:
     from hub.api.context import Context
-    from hub.fleet import Worker
     from hub.rules.task import Attempt, Task
     from hub.store.queries import InFull
+    from hub.worker import Worker
 
 _SPEC_FIELDS = ("params", "requires", "labels", "timeout_seconds", "retry")
 
@@ -133,7 +133,8 @@ def _load(worker: Worker) -> dict[str, object]:
 
 
 def _journal(worker: Worker) -> dict[str, object]:
+    """Return what waits in the journal, the oldest since a time by the hub's clock, where the worker's is known."""
     depth = worker.heartbeat.journal if worker.heartbeat else None
     if depth is None:
         return {"rows": None, "bytes": None, "oldest_at": None}
-    return {"rows": depth.rows, "bytes": depth.bytes, "oldest_at": rfc3339(depth.oldest_at)}
+    return {"rows": depth.rows, "bytes": depth.bytes, "oldest_at": rfc3339(worker.corrected(depth.oldest_at))}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from hub.fleet import Worker
+    from hub.worker import Worker
 
 
 class WorkerQuery(Query):

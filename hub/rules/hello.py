@@ -1,7 +1,7 @@
 """What a hello makes of the tasks at its worker (DESIGN §5): which attempts stop, go on, or are sent once more.
 
 A hello says what the worker holds. Of what it does not hold, its journal may still tell; so an accepted attempt is not
-judged here, but once the journal is committed as far as the hello knew it (`hub.rules.proofs`). Only where that journal
+judged here, but once the journal is committed as far as the hello knew it (`hub.holdings`). Only where that journal
 is gone, nothing is left to wait for.
 """
 

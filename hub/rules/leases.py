@@ -18,8 +18,11 @@ class Lease:
     """A task in the hands of a worker: sent at `assigned_ms`, and maybe accepted.
 
     Attributes:
+        accepted: Whether its journal has told that it holds it.
+        named: Whether the worker has said so itself, before its journal could: a long history may stand before that.
         cancelled: Whether somebody asked to cancel the task: it is not sent again.
         sends: How often it was sent again in vain.
+        postponed: How often its time to accept has passed while its worker had a history to tell first.
         mark: A stream, and a number in it that is not before the event that accepted the attempt; None while unknown.
 
     """
@@ -30,14 +33,21 @@ class Lease:
     assigned_ms: int
     idempotent: bool
     accepted: bool = False
+    named: bool = False
     cancelled: bool = False
     sends: int = 0
+    postponed: int = 0
     mark: tuple[str, int] | None = None
 
     @property
     def ref(self) -> Ref:
         """Task and attempt."""
         return self.task, self.attempt
+
+    @property
+    def taken(self) -> bool:
+        """Whether the worker is known to hold it."""
+        return self.accepted or self.named
 
 
 class Leases:
@@ -53,7 +63,7 @@ class Leases:
         """Note that a worker was sent a task, or that it has accepted it."""
         self.release(lease.task)
         self._by_task[lease.task] = self._by_worker[lease.worker][lease.task] = lease
-        if not lease.accepted:
+        if not lease.taken:
             self._unaccepted[lease.task] = lease
         elif lease.mark is None:
             self._unmarked[lease.worker].add(lease.task)
@@ -94,15 +104,25 @@ class Leases:
         for task in tasks:
             lease = self._unaccepted.get(task)
             if lease:
-                # In its place: the order is that of the deadlines, and this does not change them.
-                again = replace(lease, sends=lease.sends + 1)
-                self._unaccepted[task] = self._by_task[task] = self._by_worker[lease.worker][task] = again
+                self._hold_in_place(replace(lease, sends=lease.sends + 1))
 
-    def keep(self, worker: str, held: Collection[Ref] | None, now: int) -> None:
-        """Let the time to accept begin anew for what a worker says that it holds; None is for all that it was sent."""
+    def postpone(self, task: str) -> None:
+        """Note that a worker had no time to accept what it was sent."""
+        lease = self._unaccepted.get(task)
+        if lease:
+            self._hold_in_place(replace(lease, postponed=lease.postponed + 1))
+
+    def name(self, worker: str, held: Collection[Ref], mark: tuple[str, int]) -> None:
+        """Note what a worker says that it holds, with how its journal stood then: all of that was accepted before."""
         for lease in self.of(worker):
-            if not lease.accepted and (held is None or lease.ref in held):
-                self.hold(replace(lease, assigned_ms=now))
+            if not lease.taken and lease.ref in held:
+                self.hold(replace(lease, named=True, mark=mark))
+
+    def begin_anew(self, worker: str, now: int) -> None:
+        """Let the time to accept begin anew for all that a worker's journal has not told of, named before or not."""
+        for lease in self.of(worker):
+            if not lease.accepted:
+                self.hold(replace(lease, assigned_ms=now, named=False, mark=None))
 
     def forgive(self, now: int) -> None:
         """Let the time to accept begin anew for everybody."""
@@ -114,9 +134,13 @@ class Leases:
         for task in list(self._unmarked.get(worker, ())):
             self.hold(replace(self._by_task[task], mark=(stream, through)))
 
+    def _hold_in_place(self, lease: Lease) -> None:
+        """Change an unaccepted lease in its place: the order is that of the deadlines, and they stay as they are."""
+        self._unaccepted[lease.task] = self._by_task[lease.task] = self._by_worker[lease.worker][lease.task] = lease
+
     def unnamed(self, worker: str, held: Collection[Ref]) -> list[Lease]:
         """Return what a worker has accepted, and does not name among what it holds."""
-        return [lease for lease in self.of(worker) if lease.accepted and lease.ref not in held]
+        return [lease for lease in self.of(worker) if lease.taken and lease.ref not in held]
 
 
 def is_before(mark: tuple[str, int] | None, stream: str, newest: int) -> bool:

@@ -9,15 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from broker.messages import Dropped, Gap
 from hub.rules import life
 from hub.rules.task import Candidate, Case, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from broker.messages import Birth
+    from broker.messages import AnyEvent, Birth
 
 NEW_JOURNAL = "may have had it, and came back with a new journal"
+DROPPED = "may have had it, and has dropped what it had to tell"
+
+_MAY_HAVE_BEEN_ONE = frozenset({Dropped.RESULTS, Dropped.UNREADABLE, Dropped.EVERYTHING})
 
 
 class Opening(NamedTuple):
@@ -85,6 +89,19 @@ def judge(
 def opening_of(birth: Birth) -> Opening:
     """Return how a worker takes tasks. One that tells no nonce opens its intake with each connection, and only then."""
     return Opening(birth.session, birth.intake or birth.session)
+
+
+def hides_tasks(events: Iterable[tuple[int, AnyEvent]]) -> bool:
+    """Tell whether a worker says that it has dropped events of which one may have told that it took a task."""
+    return any(isinstance(event, Gap) and event.dropped in _MAY_HAVE_BEEN_ONE for _, event in events)
+
+
+def on_hidden(case: Case, worker: str) -> Case:
+    """A worker's journal has a gap: what it was offered and may not run twice, it may have run, and never tell."""
+    task = case.task
+    if task.idempotent or worker not in (task.offered_to or ()):
+        return case
+    return give_up(case, f"{worker} {DROPPED}")
 
 
 def _has_reopened(candidate: Candidate, shown: Birth, renewed: Opening | None) -> bool:

@@ -46,6 +46,7 @@ class Place:
     Attributes:
         in_flight: Attempts that it holds or was sent.
         rate: Tasks a second that it has ended lately.
+        storage_full: Whether its disk takes nothing at the moment, so that it can take no task.
         last_used: Grows with each task that it is given; ties go to the least.
 
     """
@@ -59,11 +60,14 @@ class Place:
     session: str = ""
     in_flight: int = 0
     rate: float = 0.0
+    storage_full: bool = False
     last_used: int = 0
 
     @property
     def room(self) -> int:
         """How many more tasks it may be sent now."""
+        if self.storage_full:
+            return 0
         return self.slots + min(MAX_QUEUED, math.ceil(self.rate * QUEUED_SECONDS)) - self.in_flight
 
 
@@ -102,6 +106,8 @@ def explain(shape: Shape, places: Iterable[Place]) -> str:
     able = [place for place in with_kind if fits(shape, place)]
     if not able:
         return f"no online worker {where} has {_missing(shape, with_kind)}"
+    if all(place.storage_full for place in able):
+        return "the disk of every worker that can run it is full"
     return ABOUT_TO_GO if _roomiest(able) else "every worker that can run it is busy"
 
 
@@ -241,6 +247,8 @@ def _explain_pinned(shape: Shape, place: Place | None) -> str:
     misfit = _misfit(shape, place)
     if misfit:
         return f"worker {shape.worker}: {'; '.join(misfit)}"
+    if place.storage_full:
+        return f"the disk of worker {shape.worker} is full"
     return ABOUT_TO_GO if place.room > 0 else f"worker {shape.worker} is busy"
 
 

@@ -65,19 +65,27 @@ class Presence:
 
 def on_birth(known: Presence, session: str, interval_ms: int, *, retained: bool, now: int) -> Presence:
     """A birth came. A retained one only says that the worker was there once: a heartbeat must stand behind it."""
+    if is_over(known, session) or (retained and _is_old_news(known, session)):
+        return known
     if retained:
-        if is_old_news(known, session):
-            return known
         unconfirmed = replace(_begin(known, session), interval_ms=interval_ms, waiting_since_ms=now)
         return _become(unconfirmed, PresenceState.SUSPECT, Reason.STALE_RETAINED, now)
     born = replace(_begin(known, session), interval_ms=interval_ms, last_seen_ms=now, waiting_since_ms=now)
     return _become(born, PresenceState.ONLINE, None, now)
 
 
-def is_old_news(known: Presence, session: str) -> bool:
-    """Tell whether a retained birth of `session` says less than what is known: a broker may have an old store."""
-    ended = known.state is PresenceState.OFFLINE and session == known.session
-    return known.state is PresenceState.ONLINE or ended or session in known.ended
+def is_over(known: Presence, session: str) -> bool:
+    """Tell whether a session has ended for good: whatever comes of it comes late, or from a broker with an old store.
+
+    One that was only lost may come back, if it was silent and not its connection dead.
+    """
+    has_stopped = session == known.session and known.reason is Reason.STOPPED
+    return has_stopped or session in known.ended
+
+
+def _is_old_news(known: Presence, session: str) -> bool:
+    """Tell whether a retained birth of `session` says less than what is known."""
+    return known.state is PresenceState.ONLINE or (known.state is PresenceState.OFFLINE and session == known.session)
 
 
 def on_farewell(known: Presence, session: str, *, stopped: bool, retained: bool = False, now: int) -> Presence:
@@ -96,7 +104,8 @@ def on_farewell(known: Presence, session: str, *, stopped: bool, retained: bool 
 
 def on_heartbeat(known: Presence, session: str, *, retained: bool, now: int) -> Presence:
     """A heartbeat came; a live one proves that the worker is there, whatever was believed."""
-    if retained or (known.session not in (None, session) and known.state is PresenceState.ONLINE):
+    is_late = is_over(known, session) or (known.session not in (None, session) and known.state is PresenceState.ONLINE)
+    if retained or is_late:
         return known
     heard = replace(_begin(known, session), last_seen_ms=now, waiting_since_ms=now)
     return _become(heard, PresenceState.ONLINE, None, now)

@@ -26,7 +26,7 @@ from broker.messages import (
 )
 from broker.messages.base import MAX_MILLISECONDS
 from broker.problems import Problem, shown
-from hub.rules import life
+from hub.rules import life, offers
 from hub.rules.admission import refusals
 from hub.rules.clocks import correct
 from hub.rules.kept import Rejection, Report
@@ -64,6 +64,10 @@ class Source:
             return hello.boot
         return boot
 
+    def is_behind_hello(self, stream: str, number: int) -> bool:
+        """Tell whether the worker wrote an event after it said its last hello, so that it is of that session."""
+        return self.birth is not None and stream == self.birth.journal.stream and number > self.birth.journal.newest
+
 
 @dataclass(slots=True)
 class Reading:
@@ -73,7 +77,7 @@ class Reading:
         cases: The cases of their tasks, as they are then.
         boot: Whose clock counts behind the last of them.
         drops: Attempts that workers must not go on with.
-        declined: The tasks that this worker declined.
+        declined: The tasks that this worker declined, each with the number of the event.
         refused: What nobody at all can run, and where to say so.
 
     """
@@ -81,14 +85,17 @@ class Reading:
     cases: dict[str, Case]
     boot: str | None
     drops: list[Drop] = field(default_factory=list)
-    declined: list[str] = field(default_factory=list)
+    declined: list[tuple[int, str]] = field(default_factory=list)
     refused: list[tuple[ReplyTo, Reply]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
 
 def tasks_of(events: Iterable[tuple[int, AnyEvent]]) -> set[str]:
-    """Return the tasks whose cases `read` must be given, where they exist."""
+    """Return the tasks whose cases `read` must be given, where they exist.
+
+    Where events were dropped (`hub.rules.offers.hides_tasks`), it must have those that the worker was offered, too.
+    """
     return {event.task for _, event in events if isinstance(event, TaskEvent)}
 
 
@@ -100,7 +107,7 @@ def read(
     Args:
         events: What is new of a stream.
         source: Whose it is.
-        cases: Those of their tasks that exist. They are not changed.
+        cases: Those of `tasks_of` that exist. They are not changed.
         boot: Whose clock counted before the first of them.
         now: Milliseconds, by the hub's clock.
 
@@ -131,6 +138,9 @@ class _Reader:
             self.reading.rejections.append(_rejection(event, self._site, self._worker))
         else:
             self.reading.reports.append(Report(number, event, error_ms))
+            if offers.hides_tasks([(number, event)]):
+                hidden = {task: offers.on_hidden(case, self._worker) for task, case in self.reading.cases.items()}
+                self.reading.cases.update(hidden)
 
     def _take_task_event(self, number: int, event: TaskEvent, error_ms: int | None) -> None:
         injected = event.injected if isinstance(event, TaskAccepted | TaskDeclined) else None
@@ -147,13 +157,13 @@ class _Reader:
             self._refuse_clash(case, event, injected)
         elif not life.is_refused(case, event, self._worker):
             self._move(case, event, error_ms)
+            if isinstance(event, TaskDeclined):
+                self.reading.declined.append((number, event.task))
 
     def _move(self, case: Case, event: TaskEvent, error_ms: int | None) -> None:
         moved, drops = self._verdict(case, event)
         self.reading.cases[event.task] = _with_error(case, moved, (event.attempt, self._worker), error_ms)
         self.reading.drops.extend(drops)
-        if isinstance(event, TaskDeclined):
-            self.reading.declined.append(event.task)
 
     def _verdict(self, case: Case, event: TaskEvent) -> life.Verdict:
         match event:

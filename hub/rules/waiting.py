@@ -88,7 +88,7 @@ class Waiting:
             self.put(task, now)
         lease = self.leases.get(task.id)
         if known and lease and (known.ref, known.worker, known.accepted) == (lease.ref, lease.worker, lease.accepted):
-            self.leases.hold(replace(lease, sends=known.sends, mark=known.mark))
+            self.leases.hold(replace(lease, named=known.named, sends=known.sends, mark=known.mark))
 
     def take_out(self, task: str) -> None:
         """Forget where a task waits. What is left of it in the heaps is passed over when it falls due."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydantic_core import from_json
 from sqlalchemy import bindparam, select, text
 
 from broker.messages import assignment_json
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # The states stand there as they do in the index: SQLite uses that for no other condition.
 _AT_WORKER = select(tasks.c.id).where(
     tasks.c.worker == bindparam("worker"), text("state IN ('assigned', 'running', 'unknown')")
+)
+_ON_OFFER = select(tasks.c.id, tasks.c.offered_to).where(
+    tasks.c.state == TaskState.PENDING.value, tasks.c.offered_to.is_not(None)
 )
 
 
@@ -108,6 +112,12 @@ def _may_be_sent(task: Task) -> bool:
 def at_worker(connection: Connection, worker: str) -> list[str]:
     """Return the tasks that a worker has, as far as the hub knows, or of which it alone can tell."""
     return list(connection.execute(_AT_WORKER, {"worker": worker}).scalars())
+
+
+def on_offer_to(connection: Connection, worker: str) -> list[str]:
+    """Return the tasks that were published to this worker, among others, and that nobody has accepted."""
+    rows = connection.execute(_ON_OFFER)
+    return [task for task, offered_to in rows if worker in from_json(offered_to)]
 
 
 def resume(connection: Connection, worker: str) -> tuple[list[Change], list[Sent]]:

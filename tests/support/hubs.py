@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -123,11 +123,4 @@ async def running_hub(settings: HubSettings, *, linked: bool = True) -> AsyncIte
 def _listen(hub: Hub, changes: Changes) -> None:
     """Be told of every change: of tasks after the commit, of workers when they come, go or sync."""
     hub._feed.listen(changes.wake)  # noqa: SLF001
-    fleet = hub._fleet  # noqa: SLF001
-    listeners = fleet._tell  # noqa: SLF001
-
-    def both() -> None:
-        listeners.on_change()
-        changes.wake()
-
-    fleet.listen(replace(listeners, on_change=both))
+    hub._attendance.listen(changes.wake)  # noqa: SLF001

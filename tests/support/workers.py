@@ -165,9 +165,9 @@ class ScriptedWorker:
 
     # -- what it reports -------------------------------------------------------------------------------------------
 
-    async def send(self, first: int, *events: AnyEvent, stream: str | None = None) -> None:
+    async def send(self, first: int, *events: AnyEvent, stream: str | None = None, after: int | None = None) -> None:
         """Publish a batch of events `first`, `first + 1`, …, whatever was reported before."""
-        batch = Batch(stream=stream or self.stream, first=first, events=events)
+        batch = Batch(stream=stream or self.stream, first=first, events=events, after=after)
         await self.publish(Events(self.site, self.id), encode(batch))
 
     async def report(self, *events: AnyEvent) -> Receipt:

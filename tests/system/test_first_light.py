@@ -67,11 +67,12 @@ async def test_a_hundred_injected_tasks_run_once_each_and_on_both_workers(house:
     ]
     await house.inject_lines("site-a", [json.dumps(body) for body in bodies])
     for name in ("w1", "w2"):
-        await hub.program.logged(rf"committed.*worker={name}")
+        await hub.program.logged(rf"committed.*worker={name} .*through=\d\d+")  # more than `worker.started`
     await house.inject("site-a", *(f'{{"kind":"noop","id":"last-{number}"}}' for number in range(4)))
 
     ended = [await hub.task(f"t{number}") for number in range(100)] if with_id else []
     for number in range(4):
+        await hub.program.logged(rf"adopted.*last-{number}")
         await hub.task(f"last-{number}")  # behind all the rest in both journals
 
     lines = [line.split() for line in trace.read_text().splitlines()]

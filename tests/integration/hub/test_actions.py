@@ -27,6 +27,7 @@ async def unknown_task(world: World, hub: RunningHub) -> tuple[str, int]:
     async with world.worker() as worker:
         await hub.post({"id": "t1", "kind": "noop", "idempotent": False})
         await worker.accept(await worker.next_assignment())
+        worker.die()
     await hub.task("t1", state="unknown")
     return worker.stream, worker.reported
 
@@ -109,11 +110,45 @@ async def test_what_is_cancelled_at_a_worker_that_is_lost_does_not_go_elsewhere(
             await hub.post({"id": "t1", "kind": "noop", "worker": "w1", "idempotent": idempotent})
             await worker.accept(await worker.next_assignment())
             await ask(hub, "t1", "cancel")
+            worker.die()
         task = await hub.task("t1", state=state)
         assert (task["error"] or task["reason"]).startswith(
             "cancelled: w1 is offline" if idempotent else "w1 is offline: connection_lost; to be cancelled"
         )
         assert other.tasks.empty()
+
+
+async def test_what_is_cancelled_while_its_worker_is_away_is_stopped_when_that_is_back(
+    world: World, hub: RunningHub
+) -> None:
+    async with world.worker() as worker:
+        await hub.post({"id": "t1", "kind": "noop"})
+        one = await worker.next_assignment()
+        await worker.accept(one)
+        worker.die()
+    await hub.worker("w1", state="offline")
+    task = await ask(hub, "t1", "cancel", reason="no need")
+    assert (task["state"], task["reason"]) == ("running", "cancelling: no need")
+    async with world.worker(greets=False, stream=worker.stream, reported=worker.reported) as back:
+        sync = await back.hello(held=[{"task": "t1", "attempt": 1}])
+        assert [ref.task for ref in sync.drop] == ["t1"]
+        await back.finish(one, Outcome.CANCELLED)
+        task = await hub.ended("t1")
+    assert (task["state"], task["worker"], len(task["attempts"])) == ("cancelled", "w1", 1)
+
+
+async def test_what_was_sent_and_is_cancelled_while_its_worker_is_away_is_not_sent_again(
+    world: World, hub: RunningHub
+) -> None:
+    async with world.worker() as worker:
+        await hub.post({"id": "t1", "kind": "noop"})
+        await worker.next_assignment()
+        worker.die()
+    await hub.worker("w1", state="offline")
+    await ask(hub, "t1", "cancel")
+    async with world.worker(greets=False, stream=worker.stream) as back:
+        sync = await back.hello()
+        assert (sync.send, sync.drop) == ((), ())
 
 
 async def test_what_ended_cannot_be_cancelled(world: World, hub: RunningHub) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from broker.clock import now_ms
-from broker.messages import Cancel, FactObserved, Outcome, TaskAccepted, TaskFinished
+from broker.messages import Cancel, FactObserved, Outcome, Receipt, TaskAccepted, TaskFinished
 
 if TYPE_CHECKING:
     from broker.messages import Assignment
     from tests.integration.hub.conftest import World
     from tests.support.hubs import RunningHub
+    from tests.support.workers import ScriptedWorker
 
 FACT = FactObserved(at=1, subject="s", name="n", value=1)
 
@@ -47,6 +49,7 @@ async def test_a_lost_task_goes_on_at_its_worker_that_comes_back_with_it(world: 
             one, two = await first.next_assignment(), await first.next_assignment()
             await first.accept(one)
             await first.accept(two)
+            first.die()
         await hub.task("t1", state="unknown")
         await hub.task("t2", state="pending")
         async with world.worker(greets=False, stream=first.stream, reported=first.reported) as back:
@@ -62,6 +65,7 @@ async def test_what_its_worker_never_took_before_it_went_is_sent_when_it_is_back
         async with world.worker() as first:
             await hub.post({"id": "t1", "kind": "noop", "idempotent": False})
             one = await first.next_assignment()
+            first.die()
         await hub.task("t1", state="unknown")
         async with world.worker(greets=False, stream=first.stream, reported=first.reported) as back:
             sync = await back.hello()
@@ -77,6 +81,7 @@ async def test_what_may_have_been_taken_waits_for_the_journal(world: World) -> N
             await hub.post({"id": "t1", "kind": "noop", "idempotent": False})
             await hub.post({"id": "t2", "kind": "noop", "idempotent": False})
             one, two = await first.next_assignment(), await first.next_assignment()
+            first.die()
         await hub.task("t1", state="unknown")
         await hub.task("t2", state="unknown")
         async with world.worker(greets=False, stream=first.stream) as back:
@@ -125,16 +130,28 @@ async def test_an_old_journal_that_comes_back_is_a_new_one_too(world: World, hub
 # -- heartbeats --------------------------------------------------------------------------------------------------------
 
 
-async def test_what_a_heartbeat_names_is_kept_alive(world: World) -> None:
-    async with world.hub(accept_timeout_seconds=0.6) as hub, world.worker() as slow, world.worker("w2", slots=1):
-        await hub.post({"id": "t1", "kind": "noop", "worker": "w1"})
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_what_a_heartbeat_names_is_kept_alive_until_one_does_not(
+    world: World,
+    idempotent: bool,  # noqa: FBT001
+) -> None:
+    """A worker with a long history to tell has accepted it, and the event that says so waits its turn."""
+    async with world.hub(accept_timeout_seconds=0.5) as hub, world.worker() as slow:
+        await hub.post({"id": "t1", "kind": "noop", "idempotent": idempotent})
         one = await slow.next_assignment()
-        for _ in range(4):
-            await slow.beat(held=(one,))
+        await slow.beat(held=(one,), newest=7)
+        for _ in range(6):  # each as long as the hub looks after deadlines
             await hub.deadlines_passed()
         assert (await hub.get("/api/tasks/t1"))["attempt"] == 1
-        again = await slow.next_assignment()  # nobody named it any more
-        assert again.attempt == 2
+        assert slow.tasks.empty()
+        await slow.send(7, FACT, after=0)  # all that it knew is told, and nothing of the task
+        await slow.next_control(Receipt)
+        await slow.beat(held=(), newest=7)
+        if idempotent:
+            assert (await slow.next_assignment()).attempt == 2
+        else:
+            task = await hub.task("t1", state="unknown")
+            assert task["reason"] == "w1 does not hold it any more, and has not told how it ended"
 
 
 async def test_what_a_heartbeat_does_not_name_any_more_is_taken_back(world: World, hub: RunningHub) -> None:
@@ -209,6 +226,7 @@ async def test_a_late_end_of_the_first_attempt_ends_the_task_as_that_attempt(wor
             await hub.post({"id": "t1", "kind": "noop"})
             one = await first.next_assignment()
             await first.accept(one)
+            first.die()
         async with world.worker("w2") as second:
             again = await second.next_assignment()
             await second.accept(again)
@@ -220,3 +238,41 @@ async def test_a_late_end_of_the_first_attempt_ends_the_task_as_that_attempt(wor
                 assert (cancel.task, cancel.attempt, cancel.reason) == ("t1", 2, "w1 has done it")
             task = await hub.ended("t1")
     assert (task["worker"], task["attempt"], task["result"]) == ("w1", 1, "late")
+
+
+async def test_a_worker_with_a_history_to_tell_has_as_long_as_it_takes_to_name_what_it_accepted(world: World) -> None:
+    """The event that says so comes behind the history. A heartbeat does not, but there is one in many seconds only."""
+    async with (
+        world.hub(accept_timeout_seconds=0.2) as hub,
+        world.worker(greets=False, heartbeat_interval_seconds=8) as busy,
+    ):
+        await busy.hello(journal={"stream": busy.stream, "oldest": 1, "newest": 9})
+        await hub.post({"id": "t1", "kind": "noop"})
+        one = await busy.next_assignment()
+        for _ in range(3):
+            await hub.deadlines_passed()
+        assert (await hub.get("/api/tasks/t1"))["attempt"] == 1  # several times 0.2 s have passed
+        await busy.beat(held=(one,), newest=9)
+        for _ in range(3):
+            await hub.deadlines_passed()
+        assert (await hub.get("/api/tasks/t1"))["attempt"] == 1
+
+
+async def test_a_worker_that_never_tells_its_history_does_not_keep_what_it_does_not_name(world: World) -> None:
+    async with (
+        world.hub(accept_timeout_seconds=0.2) as hub,
+        world.worker(greets=False, heartbeat_interval_seconds=0.4) as mute,
+    ):
+        await mute.hello(journal={"stream": mute.stream, "oldest": 1, "newest": 9})
+        await hub.post({"id": "t1", "kind": "noop"})
+        assert (await mute.next_assignment()).attempt == 1
+        beating = asyncio.create_task(keep_beating(mute))
+        assert (await mute.next_assignment()).attempt == 2
+        beating.cancel()
+
+
+async def keep_beating(worker: ScriptedWorker) -> None:
+    """Be there, and name nothing."""
+    while True:
+        await worker.beat()
+        await asyncio.sleep(0.2)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker.local import PrivateBroker
-from broker.messages import Sync
-from hub import fleet
+from broker.messages import Sync, encode
+from broker.topics import Status
+from hub.attendance import Attendance
 from hub.rules import presence
 from tests.support.hubs import running_hub, settings_for
 from tests.support.workers import scripted_worker, soon
@@ -215,7 +216,8 @@ async def test_after_a_restart_of_the_broker_a_hello_makes_it_online(
     async with running_hub(settings_for(own_broker.url, tmp_path)) as hub:
         async with scripted_worker(own_broker.url, hub.topics):
             await restart(own_broker, hub, wiped=wiped)
-            assert (await hub.get("/api/workers/w1"))["state"] == "suspect"
+            shown = await hub.get("/api/workers/w1")
+            assert (shown["state"], shown["reason"]) == ("suspect", "broker_restarted")
         async with scripted_worker(own_broker.url, hub.topics):
             assert (await hub.worker("w1", state="online"))["reason"] is None
 
@@ -254,6 +256,21 @@ async def test_an_old_store_does_not_bring_back_who_has_stopped(own_broker: Priv
         assert await hub.get("/api/workers/w1") == before
 
 
+async def test_what_a_broker_with_an_old_store_had_queued_does_not_bring_back_who_has_stopped(
+    own_broker: PrivateBroker, tmp_path: Path
+) -> None:
+    """What it repeats of an ended session is not retained: it looks as if it were said now."""
+    async with running_hub(settings_for(own_broker.url, tmp_path)) as hub:
+        async with scripted_worker(own_broker.url, hub.topics) as worker:
+            await worker.beat(queued=7)
+            await worker.farewell(stopped=True)
+            before = await hub.worker("w1", state="offline")
+            await worker.publish(Status("site-a", "w1"), encode(worker.birth()))
+            await worker.beat(queued=7)
+        async with scripted_worker(own_broker.url, hub.topics, "w2"):  # what came before its hello was taken
+            assert await hub.get("/api/workers/w1") == before
+
+
 async def test_a_worker_that_is_known_by_its_farewell_alone_is_offline(world: World) -> None:
     async with world.worker(greets=False) as worker:
         await worker.farewell(stopped=True)
@@ -275,14 +292,14 @@ async def test_nobody_is_judged_for_the_time_in_which_the_hub_stood_still(
 async def next_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait until the hub has looked for silence once more."""
     looked = asyncio.Event()
-    judge = fleet.Fleet._judge  # noqa: SLF001
+    judge = Attendance._judge  # noqa: SLF001
 
-    def note(self: fleet.Fleet, now: int) -> None:
+    def note(self: Attendance, now: int) -> None:
         judge(self, now)
         looked.set()
 
     with monkeypatch.context() as patched:
-        patched.setattr(fleet.Fleet, "_judge", note)
+        patched.setattr(Attendance, "_judge", note)
         await soon(looked.wait())
 
 

@@ -18,6 +18,7 @@ from broker.messages import (
     Dropped,
     Gap,
     Injected,
+    JournalDepth,
     Outcome,
     Receipt,
     Sync,
@@ -93,6 +94,17 @@ async def test_times_of_a_clock_that_is_an_hour_off_are_right_within_the_error_t
     for name in ("accepted_at", "started_at", "finished_at"):
         assert before - attempt["error_ms"] <= milliseconds(attempt[name]) <= after + attempt["error_ms"]
     assert [one["event"] for one in task["timeline"]] == ["created", "assigned", "accepted", "started", "succeeded"]
+
+
+async def test_since_when_a_journal_waits_is_by_the_hubs_clock(world: World, hub: RunningHub) -> None:
+    async with world.worker() as worker:
+        await measure(worker, HOUR_MS)
+        oldest = now_ms()
+        await worker.beat(journal=JournalDepth(rows=3, bytes=300, oldest_at=oldest + HOUR_MS))
+        await worker.hello(at=now_ms() + HOUR_MS)  # answered after the heartbeat was taken
+        shown = await hub.get("/api/workers/w1")
+    assert (shown["journal"]["rows"], shown["journal"]["bytes"]) == (3, 300)
+    assert milliseconds(shown["journal"]["oldest_at"]) == pytest.approx(oldest, abs=shown["clock"]["error_ms"])
 
 
 async def test_each_boot_of_a_stream_is_told_by_its_own_clock(world: World, hub: RunningHub) -> None:

@@ -22,6 +22,7 @@ from broker.messages import (
     encode,
 )
 from broker.topics import Events
+from hub.deadlines import MAX_SENDS
 
 if TYPE_CHECKING:
     from broker.messages import Assignment
@@ -245,6 +246,30 @@ async def test_what_may_not_run_twice_is_only_sent_again_as_it_was(world: World)
         assert (await other.next_assignment()).id == "t2"
         await silent.run(again)
         assert len((await hub.ended("t1"))["attempts"]) == 1
+
+
+async def test_a_worker_whose_disk_is_full_is_sent_nothing_until_it_has_room(world: World) -> None:
+    async with world.hub(accept_timeout_seconds=0.1) as hub, world.worker() as worker:
+        await hub.post({"id": "before", "kind": "noop", "idempotent": False})
+        one = await worker.next_assignment()
+        await worker.beat(storage="full")
+        await worker.hello()  # answered after the heartbeat was taken
+        while not worker.tasks.empty():
+            worker.tasks.get_nowait()
+        shown = await hub.get("/api/workers/w1")
+        assert (shown["load"]["storage"], shown["transport"]) == ("full", "mqtt")
+        task = await hub.post({"id": "t1", "kind": "noop", "idempotent": False})
+        assert task["reason"] == "the disk of every worker that can run it is full"
+        for _ in range(MAX_SENDS + 2):
+            await hub.deadlines_passed()
+        assert worker.tasks.empty()
+        assert (await hub.get("/api/tasks/before"))["state"] == "assigned"  # nobody gave up on it
+        await worker.beat(storage="ok")
+        got: dict[str, int] = {}
+        while len(got) < 2:  # one may come twice before the other
+            again = await worker.next_assignment()
+            got[again.id] = again.attempt
+        assert got == {"before": one.attempt, "t1": 1}
 
 
 @pytest.mark.parametrize("idempotent", [True, False])

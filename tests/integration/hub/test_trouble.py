@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from hub import dispatch, wire
+from broker.local import PrivateBroker
+from hub import decisions, wire
 from hub.ingest import apply_batch
 from hub.store import tasks as store
+from tests.integration.hub.conftest import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from tests.integration.hub.conftest import World
     from tests.support.hubs import RunningHub
 
 
@@ -36,7 +40,7 @@ def failing_once(work: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the hub try again at once."""
-    monkeypatch.setattr(dispatch, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(decisions, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(wire, "RETRY_SECONDS", 0.01)
 
 
@@ -93,3 +97,35 @@ async def test_a_disk_that_is_full_for_a_while_ends_nothing(world: World) -> Non
         await worker.run(one)
         assert (await worker.next_assignment()).id == "waits"
         await hub.ended("once")
+
+
+async def test_what_is_committed_while_the_link_goes_is_known_to_the_whole_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        begun.set()
+        may_end.wait()
+        return submit(*arguments, **named)
+
+    submit = store.submit
+    with PrivateBroker() as broker:
+        world = World(broker.url, tmp_path)
+        async with world.hub(accept_timeout_seconds=0.2) as hub:
+            async with world.worker(), world.asker() as asker:
+                await hub.worker("w1", state="online")
+                monkeypatch.setattr(store, "submit", slowly)
+                await asker.inject(world.worker_topic(), {"id": "t1", "kind": "noop"})
+                await asyncio.to_thread(begun.wait)
+                broker.kill()
+                await hub.worker("w1", state="suspect")
+            may_end.set()
+            await hub.task("t1")
+            broker.start()
+            await hub.connected()
+            async with world.worker() as worker:
+                one = await worker.next_assignment()
+                assert (one.id, one.attempt) == ("t1", 2)
+                await worker.run(one)
+            assert (await hub.ended("t1"))["state"] == "succeeded"

@@ -12,7 +12,9 @@ from sqlalchemy import select
 from broker.messages import (
     AnyEvent,
     Batch,
+    Dropped,
     FactObserved,
+    Gap,
     IncidentRaised,
     Injected,
     InputProblem,
@@ -30,7 +32,7 @@ from broker.messages import (
 from hub.ingest import apply_batch
 from hub.rules.placement import Placed
 from hub.rules.reading import Reading, Source
-from hub.rules.task import AttemptState, TaskState, new_task
+from hub.rules.task import AttemptState, Candidate, TaskState, new_task
 from hub.store import cases, tasks as store
 from hub.store.reports import committed_through
 from hub.store.schema import attempts, rejections, reports, tasks
@@ -51,6 +53,12 @@ def submit(connection: Connection, task_id: str, *, worker: str | None = "w1") -
     store.submit(connection, [new_task(SPEC, task_id, via="http", site="site-a", pinned=None, now=1)])
     if worker:
         store.assign(connection, [Placed(task_id, worker)], now=2)
+
+
+def offer(connection: Connection, task_id: str, spec: TaskSpec, *workers: str) -> None:
+    task = new_task(spec, task_id, via=Via.SITE, site="site-a", pinned=None, now=1)
+    candidates = {worker: Candidate("intake", "st") for worker in workers}
+    store.submit(connection, [store.offered(task, candidates)])
 
 
 def apply(connection: Connection, first: int, *events: AnyEvent, source: Source = W1, stream: str = "st") -> Committed:
@@ -198,8 +206,36 @@ def test_only_a_sites_task_may_go_elsewhere(connection: Connection, via: Via, pi
 def test_a_task_that_a_worker_declined_is_the_hubs_to_place(connection: Connection) -> None:
     done = apply(connection, 1, declined("t1"))
     task = task_of(connection, "t1")
-    assert read_of(done).declined == ["t1"]
+    assert read_of(done).declined == [(1, "t1")]
     assert (task.state, task.attempt, task.reason) == (TaskState.PENDING, 1, "w1 declined it: not mine")
+
+
+@pytest.mark.parametrize("dropped", [Dropped.RESULTS, Dropped.UNREADABLE, Dropped.EVERYTHING])
+def test_a_worker_that_dropped_what_it_had_to_tell_may_have_run_what_it_was_offered(
+    connection: Connection, dropped: Dropped
+) -> None:
+    offer(connection, "once", TaskSpec(kind="noop", idempotent=False), "w1", "w2")
+    offer(connection, "again", SPEC, "w1", "w2")
+    offer(connection, "elsewhere", TaskSpec(kind="noop", idempotent=False), "w2")
+    apply(connection, 1, Gap(at=10, dropped=dropped, count=2, reason="the journal was full"))
+    task = task_of(connection, "once")
+    assert (task.state, task.offered_to) == (TaskState.UNKNOWN, None)
+    assert task.reason == "w1 may have had it, and has dropped what it had to tell"
+    assert task_of(connection, "again").state is task_of(connection, "elsewhere").state is TaskState.PENDING
+
+
+def test_dropped_progress_hides_no_task(connection: Connection) -> None:
+    offer(connection, "once", TaskSpec(kind="noop", idempotent=False), "w1")
+    apply(connection, 1, Gap(at=10, dropped=Dropped.PROGRESS, count=2, reason="the journal was full"))
+    assert task_of(connection, "once").state is TaskState.PENDING
+
+
+def test_what_a_worker_took_behind_its_gap_is_known_again(connection: Connection) -> None:
+    spec = TaskSpec(kind="noop", idempotent=False)
+    offer(connection, "once", spec, "w1", "w2")
+    gap = Gap(at=10, dropped=Dropped.RESULTS, count=2, reason="the journal was full")
+    apply(connection, 1, gap, accepted("once", injected(spec)))
+    assert task_of(connection, "once").state is TaskState.RUNNING
 
 
 def test_a_declined_task_that_nobody_at_all_can_run_is_rejected_and_answered(connection: Connection) -> None:

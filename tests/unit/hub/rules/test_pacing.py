@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings, strategies as st
 
 from hub.rules.pacing import BATCH_EVENTS, PATIENCE_MS, Grant, Pacing
+
+if TYPE_CHECKING:
+    from random import Random
 
 BATCH = BATCH_EVENTS
 
@@ -96,7 +100,7 @@ class Sender:
     turns=st.randoms(use_true_random=False),
 )
 def test_nobody_starves_the_budget_holds_and_all_end_unlimited(
-    histories: list[int], budget: int, share: int, turns: st.Random
+    histories: list[int], budget: int, share: int, turns: Random
 ) -> None:
     pacing = Pacing(budget=budget, share=share)
     senders = {f"w{number}": Sender(batches) for number, batches in enumerate(histories)}

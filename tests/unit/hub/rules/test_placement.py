@@ -28,6 +28,7 @@ def worker(
     capabilities: Mapping[str, Scalar] | None = None,
     in_flight: int = 0,
     last_used: int = 0,
+    full: bool = False,
 ) -> Place:
     return Place(
         name,
@@ -38,6 +39,7 @@ def worker(
         capabilities=capabilities or {},
         in_flight=in_flight,
         last_used=last_used,
+        storage_full=full,
     )
 
 
@@ -62,6 +64,12 @@ def test_the_worker_with_the_most_room_is_taken() -> None:
     busy, free = worker("w1", slots=4, in_flight=3), worker("w2", slots=2)
     assert place(backlog("t1"), among(busy, free), limit=9) == [Placed("t1", "w2")]
     assert free.in_flight == 1
+
+
+def test_a_worker_whose_disk_is_full_gets_nothing() -> None:
+    waiting = backlog("t1")
+    assert place(waiting, among(worker(full=True)), limit=9) == []
+    assert place(waiting, among(worker(full=True), worker("w2", slots=1)), limit=9) == [Placed("t1", "w2")]
 
 
 def test_ties_go_to_the_least_recently_used() -> None:
@@ -207,6 +215,9 @@ DOCKER = {"docker": True}
         (asking(pinned="w1", kind="sleep"), [worker()], "worker w1: does not run sleep"),
         (asking(pinned="w1", docker=True), [worker()], "worker w1: docker is missing, expected true"),
         (asking(pinned="w1"), [worker(in_flight=2)], "worker w1 is busy"),
+        (asking(), [worker(full=True)], "the disk of every worker that can run it is full"),
+        (asking(), [worker(full=True), worker("w2", in_flight=2)], "every worker that can run it is busy"),
+        (asking(pinned="w1"), [worker(full=True)], "the disk of worker w1 is full"),
     ],
 )
 def test_a_task_that_waits_says_why(shape: Shape, places: list[Place], words: str) -> None:

@@ -14,6 +14,7 @@ from hub.rules.presence import (
     Presence,
     PresenceState,
     Reason,
+    is_over,
     on_birth,
     on_farewell,
     on_frozen,
@@ -167,6 +168,23 @@ def test_a_heartbeat_brings_it_back_from_silence(silent: float) -> None:
 def test_a_late_heartbeat_of_an_old_session_does_not_change_the_new_one() -> None:
     reborn = on_birth(ONLINE, "s2", INTERVAL, retained=False, now=500)
     assert on_heartbeat(reborn, "s1", retained=False, now=600) == reborn
+
+
+def test_a_session_that_is_over_does_not_come_back() -> None:
+    """A broker that was started with an old store repeats what it had queued, and that is not retained."""
+    reborn = on_birth(ONLINE, "s2", INTERVAL, retained=False, now=500)
+    stopped = on_farewell(reborn, "s2", stopped=True, now=700)
+    for known, session in ((reborn, "s1"), (on_link_lost(reborn, 600), "s1"), (stopped, "s1"), (stopped, "s2")):
+        assert is_over(known, session)
+        assert on_birth(known, session, INTERVAL, retained=False, now=900) == known
+        assert on_heartbeat(known, session, retained=False, now=900) == known
+    assert on_birth(stopped, "s3", INTERVAL, retained=False, now=900).state is PresenceState.ONLINE
+
+
+def test_a_session_that_was_lost_may_come_back() -> None:
+    lost = on_farewell(ONLINE, "s1", stopped=False, now=700)
+    assert not is_over(lost, "s1")
+    assert on_heartbeat(lost, "s1", retained=False, now=900).state is PresenceState.ONLINE
 
 
 def test_the_hubs_own_absence_holds_judgement() -> None:

@@ -101,8 +101,8 @@ def test_a_time_before_the_epoch_is_its_beginning() -> None:
     assert report.event.at == 0
 
 
-def test_what_a_journal_holds_behind_its_hello_is_of_the_boot_that_said_it() -> None:
-    birth = Birth(
+def hello(newest: int) -> Birth:
+    return Birth(
         session="s",
         boot="ahead",
         at=1,
@@ -111,9 +111,20 @@ def test_what_a_journal_holds_behind_its_hello_is_of_the_boot_that_said_it() -> 
         kinds=(),
         heartbeat_interval_seconds=1,
         session_expiry_seconds=0,
-        journal=JournalPosition(stream="st", oldest=1, newest=7),
+        journal=JournalPosition(stream="st", oldest=1, newest=newest),
     )
-    known = source(birth=birth)
+
+
+def test_what_was_written_before_a_hello_may_be_of_an_earlier_session() -> None:
+    known = source(birth=hello(newest=7))
+    assert known.is_behind_hello("st", 8)
+    assert not known.is_behind_hello("st", 7)  # as it stopped, it declined what it may take now
+    assert not known.is_behind_hello("another", 8)
+    assert not source().is_behind_hello("st", 8)
+
+
+def test_what_a_journal_holds_behind_its_hello_is_of_the_boot_that_said_it() -> None:
+    known = source(birth=hello(newest=7))
     assert known.boot_after("st", mark=7, boot=None) == "ahead"
     assert known.boot_after("st", mark=7, boot="told by the stream") == "told by the stream"
     assert known.boot_after("st", mark=6, boot=None) is None  # what follows may be of an earlier boot

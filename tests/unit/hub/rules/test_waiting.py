@@ -124,3 +124,57 @@ def test_the_shape_of_a_task_is_all_that_placement_asks_of_it() -> None:
     assert shape_of(task) != shape_of(pending(requires={"docker": True}))
     assert shape_of(task) != shape_of(task._replace(site="site-b"))
     assert shape_of(task) != shape_of(task._replace(pinned="w1"))
+
+
+def test_an_unknown_task_asks_after_its_worker() -> None:
+    waiting = Waiting(TIMEOUT)
+    waiting.put(assigned()._replace(state=TaskState.UNKNOWN), 0)
+    assert waiting.is_asked_after("w1")
+    waiting.take_out("t1")
+    assert not waiting.is_asked_after("w1")
+
+
+def test_a_task_that_is_followed_keeps_what_is_known_of_its_lease() -> None:
+    waiting = Waiting(TIMEOUT)
+    running = assigned()._replace(state=TaskState.RUNNING)
+    waiting.put(running, 0)
+    waiting.leases.mark("w1", "st", 7)
+    waiting.follow(running._replace(started_ms=5), 10)
+    lease = waiting.leases.get("t1")
+    assert lease is not None
+    assert lease.mark == ("st", 7)
+    waiting.follow(assigned()._replace(attempt=2), 20)
+    again = waiting.leases.get("t1")
+    assert again is not None
+    assert (again.mark, again.accepted) == (None, False)
+    waiting.follow(running._replace(state=TaskState.SUCCEEDED), 30)
+    assert waiting.leases.get("t1") is None
+
+
+def test_what_a_worker_has_named_stays_so_when_the_task_is_cancelled() -> None:
+    waiting = Waiting(TIMEOUT)
+    waiting.put(assigned(), 0)
+    waiting.leases.name("w1", {("t1", 1)}, ("st", 7))
+    waiting.follow(assigned()._replace(cancel_ms=5), 10)
+    assert waiting.due(10 * TIMEOUT).unaccepted == []
+
+
+def test_an_offer_that_a_worker_holds_has_its_time_again() -> None:
+    waiting = Waiting(TIMEOUT)
+    for task in ("t1", "t2"):
+        waiting.put(pending(task)._replace(attempt=1, offered_to={"w1": Candidate("i1", "st")}), 0)
+    waiting.keep_offers([("t1", 1), ("t2", 2)], 700)
+    assert [one.task.id for one in waiting.due(TIMEOUT).offers] == ["t2"]
+    assert [one.task.id for one in waiting.due(TIMEOUT + 700).offers] == ["t1"]
+
+
+def test_what_was_judged_in_vain_is_judged_again_when_its_worker_has_spoken() -> None:
+    waiting = Waiting(TIMEOUT)
+    waiting.put(pending()._replace(offered_to={"w1": Candidate("i1", "st")}), 0)
+    waiting.hasten_offers("w1", 100)  # its time is not up yet
+    assert waiting.due(200).offers == []
+    waiting.due(TIMEOUT)
+    waiting.hasten_offers("w2", TIMEOUT + 100)
+    assert waiting.due(TIMEOUT + 100).offers == []
+    waiting.hasten_offers("w1", TIMEOUT + 200)
+    assert [one.task.id for one in waiting.due(TIMEOUT + 200).offers] == ["t1"]
