@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic_core import from_json
 
@@ -10,6 +10,8 @@ from broker.clock import now_ms
 from hub.api.answers import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hub.api.context import Context
     from hub.rules.task import Attempt, Task
     from hub.store.queries import InFull
@@ -73,23 +75,41 @@ def attempt_shape(attempt: Attempt) -> dict[str, object]:
 
 
 def timeline(found: InFull) -> list[dict[str, object]]:
-    """Return what happened to a task, in order of time."""
+    """Return what happened to a task, in order.
+
+    The order is that of time, but for the steps of one attempt: a worker's clock may be wrong by more than lies between
+    two of them, and which comes first is known without it.
+    """
     task, attempts = found.task, found.attempts
-    events: list[tuple[int, dict[str, object]]] = [(task.created_ms, {"event": "created", "via": task.via})]
-    for attempt in attempts:
-        who = {"attempt": attempt.number, "worker": attempt.worker}
-        steps = (
-            ("assigned", attempt.assigned_ms),
-            ("accepted", attempt.accepted_ms),
-            ("started", attempt.started_ms),
-            (attempt.state.value, attempt.finished_ms),
-        )
-        events.extend((at, {"event": name, **who}) for name, at in steps if at is not None)
-    events.extend((deed.at_ms, {"event": deed.verb, **deed.said}) for deed in found.deeds)
-    if task.finished_ms is not None and not any(attempt.finished_ms == task.finished_ms for attempt in attempts):
-        events.append((task.finished_ms, {"event": task.state.value}))
-    created, *rest = events  # first, whatever a worker's clock says
-    return [{"at": rfc3339(at), **event} for at, event in (created, *sorted(rest, key=lambda one: one[0]))]
+    events = [step for attempt in attempts for step in _steps(attempt)]
+    events.extend(_Step(deed.at_ms, deed.at_ms, {"event": deed.verb, **deed.said}) for deed in found.deeds)
+    at = task.finished_ms
+    if at is not None and not any(attempt.finished_ms == at for attempt in attempts):
+        events.append(_Step(at, at, {"event": task.state.value}))
+    events.sort(key=lambda step: step.place)
+    created = _Step(task.created_ms, task.created_ms, {"event": "created", "via": task.via})
+    return [{"at": rfc3339(step.at_ms), **step.event} for step in (created, *events)]
+
+
+class _Step(NamedTuple):
+    """Something that happened at `at_ms`, and stands in the order of things where `place` says."""
+
+    place: int
+    at_ms: int
+    event: dict[str, object]
+
+
+def _steps(attempt: Attempt) -> Iterator[_Step]:
+    place = 0
+    for name, at in (
+        ("assigned", attempt.assigned_ms),
+        ("accepted", attempt.accepted_ms),
+        ("started", attempt.started_ms),
+        (attempt.state.value, attempt.finished_ms),
+    ):
+        if at is not None:
+            place = max(place, at)
+            yield _Step(place, at, {"event": name, "attempt": attempt.number, "worker": attempt.worker})
 
 
 def worker_shape(worker: Worker) -> dict[str, object]:
