@@ -108,8 +108,8 @@ class Record:
         at = now_ms()
         inbox.end(transaction, [held for held, _ in ends], at)
         events = [endings.finished(held, ending, at) for held, ending in ends]
-        for (held, _), event in zip(ends, events, strict=True):
-            if held.reply:
+        for (held, ending), event in zip(ends, events, strict=True):
+            if held.reply and endings.is_last(held, ending):
                 self._answers.add(transaction, held.reply, endings.reply(event))
         self._journal.append(transaction, events)
 

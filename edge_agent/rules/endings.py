@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_ERROR_CHARACTERS = 4096
 
+_WORTH_ANOTHER_TRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
+
 
 def finished(held: Held, ending: Ending, at: int) -> TaskFinished:
     """Return the event of an attempt's end. A result that cannot be told is a failure of its own."""
@@ -24,6 +26,13 @@ def finished(held: Held, ending: Ending, at: int) -> TaskFinished:
     except ValidationError as error:
         problem = explain(error, root="result")[0]
         return _event(held, failure(f"the result is no JSON: expected {problem.expected}"), at)
+
+
+def is_last(held: Held, ending: Ending) -> bool:
+    """Tell whether who asked can be answered: whether the hub will not try the task again after this end."""
+    if not held.spec.idempotent or ending.outcome not in _WORTH_ANOTHER_TRY:
+        return True
+    return held.ref.attempt >= held.spec.retry.max_attempts
 
 
 def reply(event: TaskFinished) -> Reply:
