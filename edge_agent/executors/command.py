@@ -96,7 +96,11 @@ class Command(BuiltIn[CommandParams]):
         tail = _Tail(OUTPUT_BYTES)
         handle = Handle.new()
         await context.keep(_plain(handle))  # before there is a process: one that nobody knows of could not be ended
-        process, pipe = await _start(params, handle, tail)
+        try:
+            process, pipe = await _start(params, handle, tail)
+        except asyncio.CancelledError:  # asyncio has ended the process, but not what that has started by then
+            await asyncio.shield(asyncio.to_thread(leftover.end, handle, self._grace_seconds))
+            raise
         try:
             await context.keep(_plain(handle.of(process.pid)))
             exit_code = await process.wait()

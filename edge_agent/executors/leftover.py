@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -28,6 +29,9 @@ MARK = "HOLDFAST_RUN"
 
 _ROUNDS = 3
 """How often it is looked for what was started while the rest was ended."""
+
+_LOOK_SECONDS = 0.02
+"""How often it is looked whether a process has ended: they are no children, whose end would be told."""
 
 
 class Handle(Message):
@@ -68,9 +72,9 @@ def end(handle: Handle, grace_seconds: float) -> tuple[list[int], list[int]]:
             return list(found), []
         found |= {one.pid: one for one in left}
         _signal(left, psutil.Process.terminate)
-        _, alive = psutil.wait_procs(left, timeout=grace_seconds)
+        alive = _wait(left, grace_seconds)
         _signal(alive, psutil.Process.kill)
-        psutil.wait_procs(alive, timeout=grace_seconds)
+        _wait(alive, grace_seconds)
     return list(found), [one.pid for one in _find(handle)]
 
 
@@ -97,6 +101,23 @@ def _is_in_group(process: psutil.Process, handle: Handle) -> bool:
 def _is_marked(process: psutil.Process, handle: Handle) -> bool:
     with contextlib.suppress(psutil.Error, OSError):  # it is another user's, or has ended
         return process.environ().get(MARK) == handle.mark
+    return False
+
+
+def _wait(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait for processes to end, and return those that have not in time.
+
+    `psutil.wait_procs` waits until somebody has reaped them too. In a container that may be nobody.
+    """
+    deadline = time.monotonic() + seconds
+    while (alive := [one for one in processes if _runs(one)]) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 

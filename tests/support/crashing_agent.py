@@ -1,9 +1,9 @@
 """Real agents that kill themselves where a test says, each a process of its own.
 
 An agent's side effects are wrapped from outside: each statement and commit of the writer's thread, each publish, each
-acknowledgement, each run of an executor. Each of them is a *point*, with a name and a count (`INSERT-journal#2`), and
-an agent that is to crash at a point gets SIGKILL right before it, or at the latest when it has nothing left to do.
-Points count from the moment that a task comes, or from the start.
+acknowledgement, each subscription, each run of an executor, each start of a process. Each of them is a *point*, with a
+name and a count (`INSERT-journal#2`), and an agent that is to crash at a point gets SIGKILL right before it, or at the
+latest when it has nothing left to do. Points count from the moment that a task comes, or from the start.
 
 As a program this is a nursery: it has loaded everything, and forks an agent for each order that it reads, so that a
 hundred crashes do not take a hundred times the start of Python.
@@ -12,23 +12,28 @@ hundred crashes do not take a hundred times the start of Python.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import link, log
 from edge_agent.app import App
+from edge_agent.executors import command
 from edge_agent.executors.handler import Handler
 from edge_agent.intake import Intake
 from edge_agent.settings import WorkerSettings
+from edge_agent.sqlite import connect
 from tests.support import traced
 
 if TYPE_CHECKING:
@@ -42,7 +47,7 @@ _UNSEEN = frozenset({"PRAGMA", "SELECT", "SAVEPOINT", "RELEASE"})
 """What neither changes the file nor tells anybody."""
 
 _STEPS = {"INSERT-inbox": "take", "UPDATE-inbox": "begin", "INSERT-ended": "end", "DELETE-journal": "settle"}
-"""What a transaction is about, by the statements in it: `COMMIT-begin+settle`."""
+"""What a transaction is about, by the statements in it: `COMMIT-begin`. One of several is as many points."""
 
 _TABLE = re.compile(r"\b(?:INTO|FROM|UPDATE|TABLE|INDEX|TRIGGER)\s+(\w+)")
 
@@ -91,13 +96,17 @@ def watch(points: Points) -> None:
             name = _name(sql)
             if name in _STEPS and _STEPS[name] not in self.steps:
                 self.steps += (_STEPS[name],)
-            about = f"-{'+'.join(self.steps)}" if name == "COMMIT" and self.steps else ""
-            if name:
-                points.reach(f"{name}{about}")
+            if name != "COMMIT":
+                if name:
+                    points.reach(name)
+                return act()
+            about = [f"-{step}" for step in self.steps] or [""]
+            for step in about:
+                points.reach(f"COMMIT{step}")
             cursor = act()
-            if name == "COMMIT":
-                self.steps = ()
-                points.reach(f"committed{about}")
+            for step in about:
+                points.reach(f"committed{step}")
+            self.steps = ()
             return cursor
 
     sqlite3.connect = partial(sqlite3.connect, factory=Watched)  # type: ignore[assignment]
@@ -105,7 +114,11 @@ def watch(points: Points) -> None:
     _before(Intake, "take_assigned", lambda _, some: _arm(points) if some else None)
     _before(link, "_acknowledge", lambda *_: points.reach("ack"))
     _before(link.Connection, "publish", lambda _, topic, *__, **___: points.reach(f"publish-{topic.split('/')[-1]}"))
+    _before(link.Connection, "subscribe", lambda *_, **__: points.reach("subscribe"))
     _before(Handler, "run", lambda *_: points.reach("run"))
+    _before(command.Command, "run", lambda *_: points.reach("run"))
+    _before(command.Command, "reattach", lambda *_: points.reach("reattach"))
+    _before(command, "_start", lambda *_: points.reach("start"))
     _before(traced, "note", lambda _, line: points.reach(f"trace-{line.split()[0]}"))
 
 
@@ -140,6 +153,9 @@ async def live(settings: WorkerSettings, points: Points) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(app.run())
         await app.online.wait()
+        # What it tells of its start is none of what comes.
+        while not points.armed and (app.journal.depth.rows or not app.journal.newest):  # noqa: ASYNC110
+            await asyncio.sleep(QUIET_SECONDS / 5)
         points.tell("online")
         await _until_idle(app, points)
         points.reach(IDLE)
@@ -157,6 +173,7 @@ async def _until_idle(app: App, points: Points) -> None:
 def bear(order: dict[str, Any]) -> None:
     """Become the agent that was ordered."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ |= {traced.LIFE: order["log"], traced.AGENT: str(os.getpid())}
     output = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, sys.stderr.fileno())
     told = os.open(order["told"], os.O_WRONLY)
@@ -169,8 +186,18 @@ def bear(order: dict[str, Any]) -> None:
     asyncio.run(work)  # type: ignore[arg-type]
 
 
+def warm_up() -> None:
+    """Load what an agent loads when it first needs it, which would be most of what a short life costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        connect(Path(folder) / "journal.db").close()
+    "a host".encode("idna")
+    gc.collect()
+    gc.freeze()  # memory that nobody looks at stays shared
+
+
 def main() -> None:
     """Fork an agent for each order, a line of JSON each, until there are no more."""
+    warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
     for line in sys.stdin:
         if os.fork() == 0:

@@ -12,10 +12,13 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from tests.support.programs import ROOT, clean_environment
+from tests.support.traced import LIFE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 PATIENCE_SECONDS = 30.0
@@ -115,9 +118,17 @@ class Nursery:
         return life
 
 
+def left_behind(folder: Path) -> Iterator[psutil.Process]:
+    """Yield the processes that agents have started, whose offline directories are somewhere in `folder`, and left."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(LIFE, "").startswith(f"{folder}/"):
+                yield process
+
+
 @asynccontextmanager
-async def make_nursery() -> AsyncIterator[Nursery]:
-    """Hold a nursery; all that came from it ends with it."""
+async def make_nursery(folder: Path) -> AsyncIterator[Nursery]:
+    """Hold a nursery for agents in `folder`; all that came from it ends with it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -132,3 +143,6 @@ async def make_nursery() -> AsyncIterator[Nursery]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        for left in left_behind(folder):
+            with suppress(psutil.Error):
+                left.kill()

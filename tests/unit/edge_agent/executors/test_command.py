@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,26 @@ async def test_a_time_limit_ends_the_whole_group(tmp_path: Path) -> None:
     assert (done.outcome, done.error) == (Outcome.TIMED_OUT, "not done within 0.3 s")
     for pid in pids.read_text().split():
         assert await has_ended(int(pid))
+
+
+async def test_what_it_has_started_is_ended_too_when_it_is_cancelled_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pid"
+    os.mkfifo(file)
+    begin = subprocess.Popen.__init__
+    pids: list[int] = []
+
+    def begin_and_cancel(*values: Any, **options: Any) -> None:  # noqa: ANN401
+        begin(*values, **options)
+        pids.append(int(file.read_text()))  # by now it has started another
+        task.cancel()
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", begin_and_cancel)
+    task = asyncio.create_task(run("sh", "-c", f"sleep 600 & echo $! > {file}; wait"))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await has_ended(pids[0])
 
 
 async def test_one_that_does_not_hear_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,17 @@ def test_one_that_left_the_group_and_does_not_hear_sigterm_is_killed() -> None:
         assert alive == []
         assert len(found) >= 2
         assert end(handle, 0.2) == ([], [])
+
+
+def test_one_that_nobody_reaps_is_not_waited_for() -> None:
+    handle = Handle.new()
+    patience_seconds = 20.0
+    with left(f"{MARK}={handle.mark} sleep 600 & echo there; exec sleep 600", None) as parent:
+        started = time.monotonic()
+        found, alive = end(handle, patience_seconds)
+        assert time.monotonic() - started < patience_seconds / 2
+        assert parent.poll() is None
+    assert (len(found), alive) == (1, [])
 
 
 def test_another_process_of_the_same_number_is_left_alone() -> None:
