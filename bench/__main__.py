@@ -1,37 +1,52 @@
-"""`make bench`: every figure beside what the same machine does otherwise, in one run and one table."""
+"""`make bench`: every figure beside what the same machine does otherwise, in one run and one table.
+
+`python -m bench drain journal` runs only those.
+"""
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import TYPE_CHECKING
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
-from bench import idle, tasks
-from bench.house import House
+from bench import drain, idle, journal, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bench.rows import Row
 
+BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
+    "tasks": tasks.rows,
+    "idle": idle.rows,
+    "drain": drain.rows,
+    "journal": journal.rows,
+}
+"""Each in a house of its own, so that none finds what another has left."""
 
-def main() -> None:
+
+def main(names: list[str]) -> int:
     """Measure, and print one table."""
-    table = Table(title="Holdfast, everything on this machine, every step committed with fsync")
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"{unknown[0]!r} is no benchmark: expected {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    table = Table(title="Holdfast, everything on this machine, every step committed with fsync", show_lines=True)
     for column in ("what", "figure", "beside it, in the same run"):
         table.add_column(column)
-    for row in _rows():
-        table.add_row(*row)
-    Console(width=150).print(table)
+    table.add_column("ratio", justify="right")
+    console = Console(width=150)
+    for name in names or BENCHMARKS:
+        with console.status(f"measuring: {name}"):
+            for row in BENCHMARKS[name]():
+                table.add_row(*row)
+    console.print(table)
+    return 0
 
 
-def _rows() -> Iterator[Row]:
-    with House(workers=1, slots=4) as house, httpx.Client(base_url=house.hub_url, timeout=60) as http:
-        idle.wait_online(http, 1)
-        yield from tasks.rows(house, http)
-        yield from idle.rows(house, http)
-
-
-main()
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what ends the programs that were started
+    sys.exit(main(sys.argv[1:]))

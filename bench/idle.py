@@ -7,25 +7,27 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import httpx
 import psutil
 
-from bench.rows import Row
+from bench.house import House
+from bench.rows import Row, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import httpx
-
-    from bench.house import House
-
 IDLE_SECONDS = 10.0
 
 
-def rows(house: House, http: httpx.Client) -> Iterator[Row]:
-    """Start one more agent in a house that is up, and measure it."""
-    yield Row("agent, start to online", f"{online_after_seconds(house, http):.2f} s")
-    memory_mb, cpu_percent, written = idle_agent(house)
-    yield Row("idle agent, memory (RSS)", f"{memory_mb:.1f} MB", f"a bare Python: {bare_python_mb():.1f} MB")
+def rows() -> Iterator[Row]:
+    """Start an agent beside another in a house that is up, and measure it."""
+    with House(workers=1, slots=4) as house, httpx.Client(base_url=house.hub_url, timeout=60) as http:
+        wait_online(http, 1)
+        yield Row("agent, start to online", f"{online_after_seconds(house, http):.2f} s")
+        memory_mb, cpu_percent, written = idle_agent(house)
+    bare_mb = bare_python_mb()
+    beside = f"a bare Python with asyncio: {bare_mb:.1f} MB"
+    yield Row("idle agent, memory (RSS)", f"{memory_mb:.1f} MB", beside, ratio(memory_mb, bare_mb))
     yield Row(f"idle agent, CPU over {IDLE_SECONDS:g} s", f"{cpu_percent:.2f} % of a core")
     yield Row(f"idle agent, written to disk in {IDLE_SECONDS:g} s", f"{written} bytes")
 

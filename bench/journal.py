@@ -1,32 +1,41 @@
-"""What the journal costs: an append that is on the disk, beside the bare SQLite commit; and memory, when much waits."""
+"""What the journal costs: an event that is on the disk, beside a bare SQLite commit; an agent whose journal is full."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sqlite3
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from broker.messages import Outcome, TaskFinished, encode
+from bench.history import fill, result
+from bench.rows import Row, ratio
+from broker.local import PrivateBroker
+from broker.messages import encode
 from edge_agent.database import Database
 from edge_agent.journal import Journal
 from edge_agent.rules.eviction import class_of
-from edge_agent.sqlite import connect
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from broker.messages import TaskFinished
 
 APPENDS = 1_000
 CONCURRENT = 100
-WAITING_ROWS = 1_000_000
-REST_SECONDS = 3.0
+WAITING = 1_000_000
+REST_SECONDS = 5.0
+BEGAN_MS = 1_790_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,123 +43,141 @@ class AppendCost:
     """Milliseconds for an event that is on the disk.
 
     Attributes:
-        alone: One at a time, each awaited.
-        together: By a hundred callers at once, for each event.
-        bare: The same row, one at a time, by SQLite alone, on the same disk in the same run.
+        alone_ms: One at a time, each awaited: the median.
+        bare_ms: The same row, by SQLite alone, on the same disk, in turns with ours: the median.
+        together_ms: By a hundred callers at once, for each event.
 
     """
 
     alone_ms: float
-    together_ms: float
     bare_ms: float
+    together_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingCost:
-    """An agent's memory in MB, and seconds from its start until it has read its journal, with so many rows waiting."""
+    """An agent's memory in MB, and the seconds from its start until tasks come, with so many events waiting."""
 
-    rows: int
     memory_mb: float
-    started_seconds: float
+    online_seconds: float
+
+
+def rows() -> Iterator[Row]:
+    """Measure appends, and agents with an empty and a full journal."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=os.environ.get("BENCH_DIR")) as name:
+        folder = Path(name)
+        cost = append_cost(folder)
+        bare = f"a bare SQLite commit with fsync: {cost.bare_ms:.2f} ms"
+        yield Row("durable append", f"{cost.alone_ms:.2f} ms", bare, ratio(cost.alone_ms, cost.bare_ms))
+        yield Row(
+            f"durable append, {CONCURRENT} at once, each",
+            f"{cost.together_ms:.2f} ms",
+            bare,
+            ratio(cost.together_ms, cost.bare_ms),
+        )
+        empty, full = waiting_cost(folder, 0), waiting_cost(folder, WAITING)
+    yield Row(
+        f"agent's memory (RSS), {WAITING:,} results waiting",
+        f"{full.memory_mb:.1f} MB",
+        f"with none waiting: {empty.memory_mb:.1f} MB",
+        ratio(full.memory_mb, empty.memory_mb),
+    )
+    yield Row(
+        f"agent, start to online, {WAITING:,} results waiting",
+        f"{full.online_seconds:.2f} s",
+        f"with none waiting: {empty.online_seconds:.2f} s",
+        ratio(full.online_seconds, empty.online_seconds),
+    )
+
+
+# -- appends -----------------------------------------------------------------------------------------------------------
 
 
 def append_cost(folder: Path) -> AppendCost:
     """Measure appends in `folder`."""
-    bare = _bare_commits(folder / "bare.db")
-    alone, together = asyncio.run(_appends(folder / "appends" / "journal.db"))
-    return AppendCost(alone_ms=alone, together_ms=together, bare_ms=bare)
+    with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as bare:
+        bare.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+            "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER, body BLOB, class INTEGER)"
+        )
+        return asyncio.run(_appends(folder / "appends" / "journal.db", bare))
 
 
-def waiting_cost(folder: Path, rows: int) -> WaitingCost:
-    """Start an agent that reaches no broker, on a journal in which `rows` events wait."""
-    offline = folder / f"waiting-{rows}"
-    _prefill(offline / "journal.db", rows)
-    settings = {
-        "WORKER_ID": "bench",
-        "WORKER_BROKER_URL": "mqtt://127.0.0.1:1",
-        "WORKER_OFFLINE_DIR": str(offline),
-        "WORKER_BUFFER_MAX_MB": "1024",
-        "WORKER_LOG_LEVEL": "info",
-    }
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("WORKER_")}
-    began = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", "edge_agent", "run"], env={**inherited, **settings}, stderr=subprocess.PIPE, text=True
-    ) as agent:
-        try:
-            # It tries to connect only once the journal is read.
-            if agent.stderr is None or not any("broker_link_down" in line for line in agent.stderr):
-                raise RuntimeError("the agent ended before it tried its broker")
-            started = time.perf_counter() - began
-            time.sleep(REST_SECONDS)
-            memory = psutil.Process(agent.pid).memory_info().rss / 1e6
-        finally:
-            agent.kill()
-    return WaitingCost(rows, memory, started)
-
-
-def _result(number: int) -> TaskFinished:
-    return TaskFinished(
-        at=1_790_000_000_000 + number,
-        task=f"bench-task-{number:08d}",
-        attempt=1,
-        outcome=Outcome.SUCCEEDED,
-        result={"exit_code": 0, "output": "x" * 60},
-    )
-
-
-def _bare_commits(file: Path) -> float:
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.executescript(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-        "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER, body BLOB, class INTEGER)"
-    )
-    rows = [(event.at, encode(event), int(class_of(event))) for event in map(_result, range(APPENDS))]
-    began = time.perf_counter()
-    for row in rows:
-        connection.execute("INSERT INTO journal (at, body, class) VALUES (?, ?, ?)", row)
-    cost = _ms_each(began)
-    connection.close()
-    return cost
-
-
-async def _appends(file: Path) -> tuple[float, float]:
+async def _appends(file: Path, bare: sqlite3.Connection) -> AppendCost:
     database = Database(file)
     database.open()
-    journal = Journal(database)
-    await journal.load()
     try:
-        began = time.perf_counter()
-        for number in range(APPENDS):
-            await _append(database, journal, number)
-        alone = _ms_each(began)
+        journal = Journal(database)
+        await journal.load()
+        ours, theirs = [], []
+        for event in map(_result, range(APPENDS)):
+            began = time.perf_counter()
+            bare.execute(
+                "INSERT INTO journal (at, body, class) VALUES (?, ?, ?)",
+                (event.at, encode(event), int(class_of(event))),
+            )
+            turned = time.perf_counter()
+            await _append(database, journal, event)
+            theirs.append(turned - began)
+            ours.append(time.perf_counter() - turned)
         began = time.perf_counter()
         await asyncio.gather(*(_append_some(database, journal, first) for first in range(CONCURRENT)))
-        return alone, _ms_each(began)
+        together = (time.perf_counter() - began) / APPENDS
     finally:
         await database.close()
+    return AppendCost(statistics.median(ours) * 1000, statistics.median(theirs) * 1000, together * 1000)
 
 
 async def _append_some(database: Database, journal: Journal, first: int) -> None:
     for number in range(first, APPENDS, CONCURRENT):
-        await _append(database, journal, number)
+        await _append(database, journal, _result(number))
 
 
-async def _append(database: Database, journal: Journal, number: int) -> None:
-    await database.commit(partial(journal.append, events=[_result(number)]))
+async def _append(database: Database, journal: Journal, event: TaskFinished) -> None:
+    await database.commit(partial(journal.append, events=[event]))
 
 
-def _ms_each(began: float) -> float:
-    return (time.perf_counter() - began) * 1000 / APPENDS
+def _result(number: int) -> TaskFinished:
+    return result(f"bench-task-{number:08d}", BEGAN_MS + number)
 
 
-def _prefill(file: Path, rows: int) -> None:
-    connection = connect(file)
-    kind = int(class_of(_result(0)))
-    connection.execute("BEGIN")
-    connection.executemany(
-        "INSERT INTO journal (at, body, class) VALUES (?, ?, ?)",
-        ((1_790_000_000_000 + number, encode(_result(number)), kind) for number in range(rows)),
-    )
-    connection.execute("COMMIT")
-    connection.close()
+# -- what waits --------------------------------------------------------------------------------------------------------
+
+
+def waiting_cost(folder: Path, count: int) -> WaitingCost:
+    """Start an agent on a journal in which `count` results wait, at a broker where no hub is."""
+    offline = folder / f"waiting-{count}"
+    fill(offline / "journal.db", map(_result, range(count)))
+    with PrivateBroker() as broker:
+        settings = {
+            "WORKER_ID": "bench",
+            "WORKER_SITE": "bench",
+            "WORKER_BROKER_URL": broker.url,
+            "WORKER_OFFLINE_DIR": str(offline),
+            "WORKER_BUFFER_MAX_MB": "1024",
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
+        log = folder / f"waiting-{count}.log"
+        began = time.perf_counter()
+        with (
+            log.open("w") as output,
+            subprocess.Popen(
+                [sys.executable, "-m", "edge_agent", "run"], env={**inherited, **settings}, stderr=output
+            ) as agent,
+        ):
+            try:
+                online_seconds = _wait_online(agent, log) - began
+                time.sleep(REST_SECONDS)  # let it come to rest: what is measured is what stays
+                memory = psutil.Process(agent.pid).memory_info().rss / 1e6
+            finally:
+                agent.kill()
+    return WaitingCost(memory, online_seconds)
+
+
+def _wait_online(agent: subprocess.Popen[bytes], log: Path) -> float:
+    """Return when an agent has logged that it is online."""
+    while agent.poll() is None:
+        if " online " in log.read_text():
+            return time.perf_counter()
+        time.sleep(0.01)
+    raise RuntimeError(f"the agent has ended:\n{log.read_text()[-2000:]}")

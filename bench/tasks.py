@@ -7,32 +7,37 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
+import httpx
+
+from bench.house import House
+from bench.idle import wait_online
 from bench.limits import GROUP, commits_per_second
-from bench.rows import Row
+from bench.rows import Row, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import httpx
-
-    from bench.house import House
 
 TASKS = 10_000
 POSTED_AT_ONCE = 1_000
 LATENCY_TASKS = 300
 
 
-def rows(house: House, http: httpx.Client) -> Iterator[Row]:
-    """Measure throughput and latency of a house that is up."""
-    single, grouped = commits_per_second(house.folder)
+def rows() -> Iterator[Row]:
+    """Measure throughput and latency of a house with one worker."""
+    with House(workers=1, slots=4) as house, httpx.Client(base_url=house.hub_url, timeout=60) as http:
+        wait_online(http, 1)
+        single, grouped = commits_per_second(house.folder)
+        done = tasks_per_second(http)
+        median, tail, bare = latency_ms(http)
     yield Row(
         f"no-op tasks, posted by {POSTED_AT_ONCE}, to stored results",
-        f"{tasks_per_second(http):,.0f}/s",
+        f"{done:,.0f}/s",
         f"bare SQLite commits with fsync: {single:,.0f}/s of 1 row, {grouped:,.0f} rows/s of {GROUP}",
+        ratio(done, single),
     )
-    median, tail, bare = latency_ms(http)
-    yield Row("submit to result at idle, median", f"{median:.1f} ms", f"GET /health: {bare:.1f} ms")
-    yield Row("submit to result at idle, 99th percentile", f"{tail:.1f} ms")
+    beside = f"GET /health: {bare:.1f} ms"
+    yield Row("submit to result at idle, median", f"{median:.1f} ms", beside, ratio(median, bare))
+    yield Row("submit to result at idle, 99th percentile", f"{tail:.1f} ms", beside, ratio(tail, bare))
 
 
 def tasks_per_second(http: httpx.Client) -> float:
