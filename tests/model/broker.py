@@ -1,9 +1,8 @@
 """A broker and its network, as values: sessions, queues, retained messages, wills, one shared subscription a site.
 
-Within one connection MQTT keeps order, so what is lost, late or doubled here is what a real broker makes of it: the tail
-of a connection that breaks, a queue that is dropped or wiped, an unacknowledged message that comes again, a will that
-is published when a dead connection is noticed. Addresses are those of `broker.topics`; bodies are the messages
-themselves, except on tasks topics, which carry bytes.
+Within one connection MQTT keeps order, so what is lost, late or doubled here is what a real broker makes of it: the
+tail of a connection that breaks, a queue that is dropped or wiped, an unacknowledged message that comes again, a will
+that is published when a dead connection is noticed. Addresses are those of `broker.topics`, bodies are bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Letter:
     """A message under way. `retained` is set on what a broker repeats to a new subscriber."""
 
     address: Address
-    body: object
+    body: bytes
     retain: bool = False
     retained: bool = False
 
@@ -65,7 +64,7 @@ class Line:
     up: deque[Letter] = field(default_factory=deque)
     client_believes: bool = True
     broker_believes: bool = True
-    frozen_since: int | None = None
+    quiet_since: int | None = None
 
     @property
     def name(self) -> str:
@@ -75,7 +74,7 @@ class Line:
     def whole(self) -> bool:
         return self.client_believes and self.broker_believes
 
-    def publish(self, address: Address, body: object, *, retain: bool = False) -> None:
+    def publish(self, address: Address, body: bytes, *, retain: bool = False) -> None:
         self.up.append(Letter(address, body, retain))
 
     def acknowledge(self, delivery: Delivery) -> None:

@@ -3,203 +3,279 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from broker.messages import Message, TaskEvent, TaskFinished
+from broker.messages import Outcome, TaskEvent, TaskFinished
+from edge_agent.rules.eviction import Class, class_of, losses_of
+from hub.rules.actions import Cancel, Retry
+from hub.rules.ends import TASK_END
 from hub.rules.task import ENDED, HELD, AttemptState, TaskState
-from tests.model.broker import Letter
+from tests.model.store import gaps_of
+from tests.model.story import Story
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from broker.messages import Event
-    from edge_agent.rules.attempts import Ref
+    from edge_agent.rules.attempts import Held
+    from hub.rules.actions import Action
     from hub.rules.task import Case, Task
-    from tests.model.hub import Change
-    from tests.model.worker import Disk, Worker
+    from hub.store.cases import Change
+    from tests.model.disk import Disk
+    from tests.model.store import Database, GapsTold
+    from tests.model.worker import Worker
     from tests.model.world import World
 
-_NOISE = {
-    "at", "version", "slots", "kinds", "heartbeat_interval_seconds", "session_expiry_seconds", "written_bytes_today",
-    "cpu_percent", "memory_bytes", "disk_free_bytes", "queued", "boot",
-}  # fmt: skip
 LIVE = frozenset({AttemptState.ASSIGNED, AttemptState.ACCEPTED, AttemptState.RUNNING})
-_END_OF = {"interrupted": TaskState.FAILED}
+WORTH_ANOTHER = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
 
 
 class Broken(AssertionError):
     """A promise was broken. Its text is the story of how."""
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """A run of an attempt began."""
 
     attempt: int
     worker: str
     boot: str
-    at: int
+
+
+class Attempt(NamedTuple):
+    """One worker's try at a task."""
+
+    task: str
+    number: int
+    worker: str
 
 
 class Witness:
-    """What was seen, and what must hold."""
+    """What was seen, and what must hold.
+
+    Attributes:
+        begun: The runs of each task, in order.
+        told: What each stream holds, by number: the last meaning, since a disk that was rewound gives numbers anew.
+        ever_told: Every meaning that a number of a stream ever had.
+        applied: What the hub has committed of each stream.
+        evicted: What was dropped of each stream.
+        lost: Attempts on which the hub has given up at some time.
+        excuses: Why a task may be unknown.
+        may_begin: How often a task may begin again, since somebody asked for it, or a memory is gone.
+
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._story: list[tuple[int, str, tuple[object, ...]]] = []
+        self.story = Story(world)
         self.begun: defaultdict[str, list[Begun]] = defaultdict(list)
-        self.told: defaultdict[tuple[str, str], dict[int, Event]] = defaultdict(dict)
-        self.ever_told: defaultdict[tuple[str, str], defaultdict[int, list[Event]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        self.applied: defaultdict[tuple[str, str], dict[int, Event]] = defaultdict(dict)
-        self.evicted: set[tuple[str, str, int]] = set()
-        self.ends: dict[tuple[str, int, str], set[str]] = defaultdict(set)
-        self.idempotent: dict[str, bool] = {}
-        self.may_begin: Counter[str] = Counter()
+        self.told: defaultdict[str, dict[int, Event]] = defaultdict(dict)
+        self.ever_told: defaultdict[str, defaultdict[int, list[Event]]] = defaultdict(lambda: defaultdict(list))
+        self.applied: defaultdict[str, dict[int, Event]] = defaultdict(dict)
+        self.evicted: defaultdict[str, dict[int, Event]] = defaultdict(dict)
+        self.ends: defaultdict[Attempt, set[Outcome]] = defaultdict(set)
+        self.lost: set[Attempt] = set()
         self.excuses: dict[str, str] = {}
-        self._whereabouts: defaultdict[str, set[str]] = defaultdict(set)
+        self.may_begin: Counter[str] = Counter()
         self.injected: set[str] = set()
         self._marks: dict[tuple[str, str], int] = {}
-
-    # -- the story -------------------------------------------------------------------------------------------------------
-
-    def tell(self, text: str, *values: object) -> None:
-        self._story.append((self._world.now, text, values))
-
-    def story(self) -> str:
-        return "\n".join(
-            f"{(now - 1_000_000) / 1000:9.3f}  {text % tuple(map(_short, values))}" for now, text, values in self._story
-        )
+        self._had_committed: Counter[tuple[str, str]] = Counter()
+        self._boots_unheard: dict[str, int] = {}
+        self._forgiven: Counter[str] = Counter()
+        self._whereabouts: defaultdict[str, set[str]] = defaultdict(set)
 
     def broken(self, promise: str, task: str | None = None) -> NoReturn:
         history = f"\n\n{self.history(task)}" if task else ""
-        raise Broken(f"{promise}\n\n{self.story()}{history}\n\n{promise}")
+        raise Broken(f"{promise}\n\n{self.story}{history}\n\n{promise}")
 
     def history(self, task: str) -> str:
         case = self._world.database.cases.get(task)
         lines = [f"{task} at the hub: {case.task if case else 'not known'}"]
         lines += [f"  {attempt}" for attempt in (case.attempts.values() if case else ())]
-        lines += [f"  begun: {begun}" for begun in self.begun[task]]
+        lines += [f"  {begun}" for begun in self.begun[task]]
         lines += [
-            f"  told by {worker} in {stream}: {number} {event}"
-            for (worker, stream), events in self.told.items()
+            f"  {stream}: {number} {event!r}"
+            for stream, events in self.told.items()
             for number, event in events.items()
             if isinstance(event, TaskEvent) and event.task == task
         ]
         return "\n".join(lines)
 
-    # -- what is seen ----------------------------------------------------------------------------------------------------
+    # -- what workers do -------------------------------------------------------------------------------------------
 
-    def on_told(self, worker: Worker, events: Sequence[Event]) -> None:
-        told = self.told[worker.name, worker.disk.stream]
-        first = worker.disk.newest - len(events) + 1
-        for number, event in enumerate(events, start=first):
-            told[number] = event
-            self.ever_told[worker.name, worker.disk.stream][number].append(event)
+    def on_told(self, worker: str, disk: Disk, events: Sequence[Event]) -> None:
+        """See events written at the end of a journal."""
+        stream = disk.stream
+        for number, event in enumerate(events, start=disk.newest - len(events) + 1):
+            self.told[stream][number] = event
+            self.ever_told[stream][number].append(event)
             if isinstance(event, TaskFinished):
-                self.ends[event.task, event.attempt, worker.name].add(event.outcome.value)
+                self.ends[Attempt(event.task, event.attempt, worker)].add(event.outcome)
 
     def on_settled(self, worker: str, stream: str, through: int) -> None:
-        if self._world.database.marks.get((worker, stream), 0) < through:
+        if max(self._world.committed(worker, stream), self._had_committed[worker, stream]) < through:
             self.broken(f"{worker} forgets what the hub has not committed: {stream} up to {through}")
 
-    def on_new_stream(self, worker: Worker) -> None:
-        self.told[worker.name, worker.disk.stream].update(worker.disk.rows)
-        for number, event in worker.disk.rows.items():
-            self.ever_told[worker.name, worker.disk.stream][number].append(event)
+    def on_new_stream(self, disk: Disk) -> None:
+        for number, event in disk.rows.items():
+            self.told[disk.stream][number] = event
+            self.ever_told[disk.stream][number].append(event)
 
-    def on_evicted(self, worker: Worker, events: Iterable[Event]) -> None:
-        for event in events:
+    def on_evicted(self, worker: str, disk: Disk, rows: Iterable[tuple[int, Event]]) -> None:
+        for number, event in rows:
+            self.evicted[disk.stream][number] = event
             if isinstance(event, TaskEvent):
-                self.excuses.setdefault(event.task, f"{worker.name} dropped an event of it")
-            told = self.told[worker.name, worker.disk.stream]
-            for number in [number for number, one in told.items() if one is event]:
-                self.evicted.add((worker.name, worker.disk.stream, number))
+                self.excuses.setdefault(event.task, f"{worker} dropped an event of it")
 
-    def on_begun(self, worker: Worker, ref: Ref) -> None:
-        held = worker.running[ref].held
-        before = self.begun[ref.task]
-        begun = Begun(ref.attempt, worker.name, worker.boot, self._world.now)
-        self.tell("%s BEGINS %s attempt %s", worker.name, ref.task, ref.attempt)
+    def on_begun(self, worker: Worker, held: Held) -> None:
+        task, number = held.ref
+        self.story.tell("%s BEGINS %s/%s", worker.name, task, number)
+        begun = Begun(number, worker.name, worker.boot)
+        before = self.begun[task]
+        for earlier in before:
+            if earlier.attempt == number and earlier.worker != worker.name and not self.may_begin[task]:
+                self.broken(f"two workers began attempt {number} at {task}", task)
+            if (earlier.attempt, earlier.boot) == (number, worker.boot):
+                self.broken(f"one run of {worker.name} began attempt {number} at {task} twice", task)
         before.append(begun)
-        self.idempotent[ref.task] = held.spec.idempotent
-        if not held.spec.idempotent and len(before) > 1 + self.may_begin[ref.task]:
-            self.broken(f"{ref.task} may not run twice, and was begun {len(before)} times", ref.task)
-        for earlier in before[:-1]:
-            if earlier.attempt == ref.attempt and earlier.worker != worker.name:
-                self.broken(f"two workers began attempt {ref.attempt} at {ref.task}", ref.task)
-            if (earlier.attempt, earlier.boot) == (ref.attempt, worker.boot):
-                self.broken(f"one run of {worker.name} began attempt {ref.attempt} at {ref.task} twice", ref.task)
+        runs = self._unexplained_runs(task) if held.spec.idempotent else len(before)
+        if runs > 1 + self.may_begin[task]:
+            what = "no attempt was lost" if held.spec.idempotent else "it may not run twice"
+            self.broken(f"{task} was begun {len(before)} times, and {what}", task)
 
-    def on_applied(self, worker: str, stream: str, events: Iterable[tuple[int, Event]]) -> None:
-        applied = self.applied[worker, stream]
-        told = self.ever_told[worker, stream]
+    def _unexplained_runs(self, task: str) -> int:
+        """Count the runs of a task that may run twice, but those that were lost, or ended so that it is tried again."""
+        tries = {Attempt(task, one.attempt, one.worker) for one in self.begun[task]}
+        return sum(one not in self.lost and not self.ends[one] & WORTH_ANOTHER for one in tries)
+
+    # -- what the hub does -----------------------------------------------------------------------------------------
+
+    def on_applied(self, stream: str, events: Iterable[tuple[int, Event]]) -> None:
+        applied, told = self.applied[stream], self.ever_told[stream]
         for number, event in events:
             if applied and number <= next(reversed(applied)):
-                self.broken(f"event {number} of {worker} was applied twice, or too late")
+                self.broken(f"event {number} of {stream} was applied twice, or too late")
             if event not in told[number]:
-                self.broken(f"event {number} of {worker} is not the one that it told")
+                self.broken(f"event {number} of {stream} is not the one that was told")
             applied[number] = event
-
-    def on_sent(self, task: Task) -> None:
-        self.tell("the hub sends %s attempt %s to %s", task.id, task.attempt, task.worker)
 
     def on_committed(self, changes: Iterable[Change]) -> None:
         for before, after in changes:
-            self.tell("  %s is %s (attempt %s, %s): %s", after.id, after.state, after.attempt, after.worker, after.reason)
+            self.story.tell("  %s is %s, %s/%s: %s", after.id, after.state, after.worker, after.attempt, after.reason)
+            case = self._world.database.cases[after.id]
+            self._note_losses(before, case)
             self._note_whereabouts(after)
-            self._explain(before, self._world.database.cases[after.id])
+            self._look_at(before, case)
         for mark, through in self._world.database.marks.items():
             if through < self._marks.get(mark, 0):
                 self.broken(f"the mark of {mark} went back")
             self._marks[mark] = through
 
+    def _note_losses(self, before: Task | None, case: Case) -> None:
+        task = case.task
+        self.lost |= {
+            Attempt(task.id, one.number, one.worker)
+            for one in case.attempts.values()
+            if one.state is AttemptState.LOST or one.superseded
+        }
+        if before is None or not before.offered_to:
+            return
+        if task.state is TaskState.PENDING and not task.offered_to:
+            self.lost |= {Attempt(task.id, 1, name) for name in before.offered_to}
+        if task.state is TaskState.UNKNOWN and before.expires_ms is not None and before.expires_ms <= self._world.now:
+            self.excuses.setdefault(task.id, "it expired while nobody could tell who has it")
+        if task.state is TaskState.UNKNOWN and any(self._has_dropped_results(name) for name in before.offered_to):
+            self.excuses.setdefault(task.id, "a worker that may have had it dropped what it had to tell")
+
+    def _has_dropped_results(self, worker: str) -> bool:
+        return any(
+            class_of(event) is Class.RESULTS for event in self.evicted[self._world.disks[worker].stream].values()
+        )
+
     def _note_whereabouts(self, task: Task) -> None:
         """Note on which disks the hub believes a task to be; excuse an `unknown` where one of them is gone."""
-        hub = self._world.hub
-        if hub is None:
-            return
-        for name in (*(task.offered_to or ()), *((task.worker,) if task.worker else ())):
-            birth = hub.known[name].birth if name in hub.known else None
-            if birth:
-                self._whereabouts[task.id].add(birth.journal.stream)
+        self._whereabouts[task.id] |= {one.stream for one in (task.offered_to or {}).values() if one.stream}
+        worker = self._world.hub.fleet.get(task.worker) if self._world.hub and task.worker else None
+        if worker and worker.birth:
+            self._whereabouts[task.id].add(worker.birth.journal.stream)
         if self._whereabouts[task.id] - {disk.stream for disk in self._world.disks.values()}:
             self.excuses.setdefault(task.id, "it was sent to a disk that is gone")
 
+    def on_action(self, task: Task, action: Action) -> None:
+        """See a person do something: what has ended may begin again, and what is given up need not be told any more."""
+        self.story.tell("somebody does %s to %s", action, task.id)
+        if isinstance(action, Retry):
+            self.may_begin[task.id] += 1
+        elif isinstance(action, Cancel) and task.offered_to:
+            self.excuses.setdefault(task.id, "somebody asked to cancel it while nobody could tell who has it")
+
+    # -- what is taken from them -----------------------------------------------------------------------------------
+
     def on_disk_lost(self, name: str) -> None:
-        """Note which tasks this worker may have had: of those nobody can know."""
+        """Note which tasks this worker may have had: of those nobody can know.
+
+        Those in its hands may begin there once more: the broker may have them for it, and the new disk has no memory.
+        """
+        self.may_begin.update({ref.task for ref in self._world.disks[name].inbox})
+        why = f"{name} lost its disk"
         for case in self._world.database.cases.values():
-            if case.task.state not in ENDED and (
-                name in (case.task.offered_to or ())
-                or name == case.task.worker
-                or any(worker == name for _, worker in case.attempts)
-            ):
-                self.excuses.setdefault(case.task.id, f"{name} lost its disk")
+            places = {case.task.worker, *(case.task.offered_to or ()), *(worker for _, worker in case.attempts)}
+            if case.task.state not in ENDED and name in places:
+                self.excuses.setdefault(case.task.id, why)
         for task in self.injected - self._world.database.cases.keys():
-            self.excuses.setdefault(task, f"{name} lost its disk")
+            self.excuses.setdefault(task, why)
         for ref in self._world.disks[name].inbox:
-            self.excuses.setdefault(ref.task, f"{name} lost its disk")
+            self.excuses.setdefault(ref.task, why)
 
     def on_rewound(self, name: str, disk: Disk) -> None:
         """What it began since then it may begin again: it cannot know."""
-        self.told[name, disk.stream] = {
-            number: event for number, event in self.told[name, disk.stream].items() if number <= disk.newest
-        }
+        self.told[disk.stream] = {n: event for n, event in self.told[disk.stream].items() if n <= disk.newest}
+        self._boots_unheard[name] = 0
         for task, begun in self.begun.items():
             if any(one.worker == name for one in begun):
                 self.may_begin[task] += 1
 
-    # -- what must hold --------------------------------------------------------------------------------------------------
+    def on_restored(self, backup: Database) -> None:
+        """What was committed since the backup is gone, and what was sent since may run again: the hub cannot know."""
+        for mark, through in self._world.database.marks.items():
+            self._had_committed[mark] = max(self._had_committed[mark], through)
+        self._marks = dict(backup.marks)
+        marks = {stream: through for (_, stream), through in backup.marks.items()}
+        for stream, applied in self.applied.items():
+            self.applied[stream] = {n: event for n, event in applied.items() if n <= marks.get(stream, 0)}
+        for case in self._world.database.cases.values():
+            if backup.cases.get(case.task.id) is not case:
+                self.excuses.setdefault(case.task.id, "the hub has lost what became of it")
+                self.may_begin[case.task.id] += 1
+        for task in self.injected:
+            self.may_begin[task] += 1
+            self.excuses.setdefault(task, "the hub has lost that it was published")
 
-    def _explain(self, before: Task | None, case: Case) -> None:
+    def on_started(self, worker: Worker) -> None:
+        """See a process begin.
+
+        On an old copy of a disk the first one finds out, when it meets a hub. If it does not live so long, what it told
+        has taken numbers that the hub knows, and nobody can find out any more.
+        """
+        if worker.name in self._boots_unheard:
+            self._boots_unheard[worker.name] += 1
+            if self._boots_unheard[worker.name] > 1:
+                self._forgiven[worker.disk.stream] = max(self.ever_told[worker.disk.stream], default=0)
+
+    def on_heard(self, worker: str) -> None:
+        """See a worker hear where the hub stands."""
+        self._boots_unheard.pop(worker, None)
+
+    # -- what must hold --------------------------------------------------------------------------------------------
+
+    def _look_at(self, before: Task | None, case: Case) -> None:
+        """Look at a task that was changed."""
         task = case.task
         current = case.attempts.get((task.attempt, task.worker or ""))
-        if before is not None and before.state in ENDED and task.state not in ENDED:
-            self.broken(f"{task.id} had ended as {before.state}, and is {task.state}", task.id)
         if before is not None and before.state is TaskState.SUCCEEDED is not task.state:
             self.broken(f"{task.id} had succeeded, and is {task.state}", task.id)
+        if before is not None and before.state in ENDED and task.state not in ENDED and not self.may_begin[task.id]:
+            self.broken(f"{task.id} had ended as {before.state}, and is {task.state}", task.id)
         if task.state in HELD and (current is None or current.state not in LIVE or current.superseded):
             self.broken(f"{task.id} is {task.state}, and its attempt is {current}", task.id)
         if task.state is TaskState.PENDING and task.worker is not None:
@@ -208,22 +284,34 @@ class Witness:
             self.broken(f"{task.id} is unknown, and nobody says why", task.id)
         if task.state is TaskState.UNKNOWN and task.idempotent and task.cancel_ms is None:
             self.broken(f"{task.id} may run twice, and is unknown", task.id)
-        if task.state in ENDED and task.worker is not None:
-            told = {
-                _END_OF.get(outcome, TaskState(outcome) if outcome != "interrupted" else TaskState.FAILED)
-                for (one, _, worker), outcomes in self.ends.items()
-                if one == task.id and worker == task.worker
-                for outcome in outcomes
-            }
-            if task.state not in told:
-                self.broken(f"{task.id} is {task.state} by {task.worker}, which has not said so", task.id)
+        if before is not None and before.state in HELD and task.id not in self.excuses:
+            self._look_at_loss(before, task)
+        if task.state in ENDED and task.worker is not None and task.state not in self._told_ends(task):
+            self.broken(f"{task.id} is {task.state} by {task.worker}, which has not said so", task.id)
+
+    def _look_at_loss(self, before: Task, task: Task) -> None:
+        """See that a worker of which it is said that it has lost an attempt does not hold it."""
+        said = task.reason or ""
+        if before.worker and ("does not hold it any more" in said or "came back without it" in said):
+            held = {(ref.task, ref.attempt) for ref in self._world.disks[before.worker].inbox}
+            if (before.id, before.attempt) in held:
+                self.broken(f"{task.id} is {task.state}, since {said}: it does hold it", task.id)
+
+    def _told_ends(self, task: Task) -> set[TaskState]:
+        return {
+            TASK_END[outcome]
+            for attempt, outcomes in self.ends.items()
+            if (attempt.task, attempt.worker) == (task.id, task.worker)
+            for outcome in outcomes
+        }
 
     def look(self) -> None:
-        """Look at a world in which nothing moves."""
+        """Look at a world in which nothing moves: what the hub has in memory is what it has on its disk."""
         hub = self._world.hub
-        if hub is None or not hub.writer.idle or hub.frozen:
+        if hub is None or hub.frozen:
             return
-        leased = {lease.task: lease for name in hub.known for lease in hub.waiting.leases.of(name)}
+        waiting = hub.dispatcher.waiting
+        leased = {lease.task: lease for one in hub.fleet.all() for lease in waiting.leases.of(one.id)}
         for case in self._world.database.cases.values():
             task = case.task
             lease = leased.pop(task.id, None)
@@ -231,55 +319,58 @@ class Witness:
                 self.broken(f"{task.id} is {task.state}, and its lease is {lease}", task.id)
             if lease is not None and (lease.attempt, lease.worker) != (task.attempt, task.worker):
                 self.broken(f"{task.id} is at {task.worker}, and its lease is {lease}", task.id)
-            waits = task.id in hub.waiting.backlog or hub.waiting.is_delayed(task.id) or hub.waiting.offer(task.id)
-            if (task.state is TaskState.PENDING) is not bool(waits):
+            waits = task.id in waiting.backlog or waiting.is_delayed(task.id) or waiting.offer(task.id) is not None
+            if (task.state is TaskState.PENDING) is not waits:
                 self.broken(f"{task.id} is {task.state}, and waits nowhere, or should not wait", task.id)
         if leased:
             self.broken(f"leases of tasks that nobody knows: {leased}")
 
-    # -- the end ---------------------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------------------
 
     def at_rest(self) -> bool:
-        """Tell whether every task has come to an end, and nothing is left to be told."""
+        """Tell whether every task has come to an end, nothing is left to be told, and hub and workers have greeted."""
         tasks = [case.task for case in self._world.database.cases.values()]
-        return all(self._may_rest(task) for task in tasks) and all(
-            not disk.rows and not disk.inbox for disk in self._world.disks.values()
+        return (
+            all(self._may_rest(task) for task in tasks)
+            and all(not disk.rows and not disk.inbox for disk in self._world.disks.values())
+            and all(worker.handshake.synced and worker.flow.open for worker in self._world.living)
         )
 
     def _may_rest(self, task: Task) -> bool:
         if task.state is TaskState.PENDING:
             runs_at = [name for name in self._world.workers if task.kind in self._world.kinds_of(name)]
             return task.pinned is not None and task.pinned not in runs_at
-        return task.state in ENDED or task.state is TaskState.UNKNOWN
+        return task.state in ENDED or (task.state is TaskState.UNKNOWN and task.id in self.excuses)
 
     def judge_the_end(self) -> None:
         """Judge a world that was healed, and had time."""
+        told = gaps_of(self._world.database)
         for name, disk in self._world.disks.items():
             if disk.inbox:
                 self.broken(f"{name} still holds {list(disk.inbox)}", next(iter(disk.inbox)).task)
             if disk.rows:
                 self.broken(f"{name} still has {disk.rows} to tell")
-            told, applied = self.told[name, disk.stream], self.applied[name, disk.stream]
-            for number, event in told.items():
-                if (name, disk.stream, number) not in self.evicted and applied.get(number) != event:
-                    self.broken(f"event {number} of {name} never arrived: {event}")
+            self._judge_stream(name, disk.stream, told)
+        for worker in self._world.living:
+            if not worker.handshake.synced:
+                self.broken(f"{worker.name} and the hub have not greeted")
         for case in self._world.database.cases.values():
             task = case.task
-            if task.state is TaskState.UNKNOWN and task.id not in self.excuses and task.expires_ms is None:
+            if task.state is TaskState.UNKNOWN and task.id not in self.excuses:
                 self.broken(f"{task.id} is unknown, and nobody lost anything", task.id)
             if not self._may_rest(task):
                 self.broken(f"{task.id} is {task.state}, and will never end", task.id)
 
-
-def _short(value: object) -> object:
-    """Say a letter, or an event, in the words that matter."""
-    if isinstance(value, Letter):
-        body = value.body
-        said = _fields(body) if isinstance(body, Message) else body.decode() if isinstance(body, bytes) else body
-        return f"{'retained ' if value.retained else ''}{type(value.address).__name__} {said}"
-    return value
-
-
-def _fields(message: Message) -> str:
-    told = message.model_dump(mode="json", exclude_defaults=True, exclude=_NOISE)
-    return f"{type(message).__name__} {told}"
+    def _judge_stream(self, name: str, stream: str, told: GapsTold) -> None:
+        """See that all that was told has arrived, and that a gap tells of all that has not."""
+        applied, evicted, forgiven = self.applied[stream], self.evicted[stream], self._forgiven[stream]
+        missing = {n: event for n, event in self.told[stream].items() if applied.get(n) != event and n > forgiven}
+        if told.hubs[stream]:  # the hub has lost gaps as well
+            if len(missing) > told.hubs[stream] + told.workers[stream].total():
+                self.broken(f"events {list(missing)} of {name} are missing, and gaps tell of {told}")
+            return
+        if not missing.keys() <= evicted.keys():
+            self.broken(f"events {sorted(missing.keys() - evicted.keys())} of {name} never arrived")
+        for kind, loss in losses_of(missing.values()).by_class:
+            if loss.count > told.workers[stream][kind.name.lower()]:
+                self.broken(f"{name} dropped {loss.count} {kind.name.lower()}, and gaps tell of {told}")

@@ -224,9 +224,12 @@ def test_a_worker_that_dropped_what_it_had_to_tell_may_have_run_what_it_was_offe
     assert task_of(connection, "again").state is task_of(connection, "elsewhere").state is TaskState.PENDING
 
 
-def test_dropped_progress_hides_no_task(connection: Connection) -> None:
+@pytest.mark.parametrize("dropped", [Dropped.PROGRESS, Dropped.FACTS, Dropped.INCIDENTS, Dropped.RECENT])
+def test_dropped_progress_hides_no_task_and_a_crash_of_gentle_mode_neither(
+    connection: Connection, dropped: Dropped
+) -> None:
     offer(connection, "once", TaskSpec(kind="noop", idempotent=False), "w1")
-    apply(connection, 1, Gap(at=10, dropped=Dropped.PROGRESS, count=2, reason="the journal was full"))
+    apply(connection, 1, Gap(at=10, dropped=dropped, reason="told"))
     assert task_of(connection, "once").state is TaskState.PENDING
 
 
