@@ -205,6 +205,7 @@ class Link:
         client_id: Unique on the broker: a second connection with it ends the first.
         account: User name, password and certificates.
         session_expiry_seconds: 0 starts clean and leaves nothing behind.
+        starts_clean: Asked at each connection, whether what the broker has kept for this client is to be forgotten.
         keepalive_seconds: After one and a half of these without a word the broker gives the client up.
 
     """
@@ -213,6 +214,7 @@ class Link:
     client_id: str
     account: Account = Account()
     session_expiry_seconds: int = 0
+    starts_clean: Callable[[], bool] = lambda: False
     keepalive_seconds: int = KEEPALIVE_SECONDS
 
     async def run(
@@ -266,7 +268,7 @@ class Link:
             identifier=self.client_id,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=aiomqtt.Will(will.topic, will.payload, QOS, retain=True) if will else None,
-            clean_start=self.session_expiry_seconds == 0,
+            clean_start=self.session_expiry_seconds == 0 or self.starts_clean(),
             properties=properties,
             keepalive=self.keepalive_seconds,
             timeout=OPERATION_TIMEOUT_SECONDS,

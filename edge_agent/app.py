@@ -240,7 +240,12 @@ class App:
             poll_interval_seconds=settings.poll_interval_seconds,
             account=self.account,
         )
-        by_mqtt = link(client_id=worker, session_expiry_seconds=settings.session_expiry_seconds)
+        by_mqtt = link(
+            client_id=worker,
+            session_expiry_seconds=settings.session_expiry_seconds,
+            # What the broker has kept for an earlier journal may have run by that: this one could not tell.
+            starts_clean=lambda: self.journal.is_new,
+        )
         self._ways = Ways(by_mqtt, by_http, Limits(ask_seconds=settings.poll_interval_seconds))
         loop = asyncio.get_running_loop()
         self._uplink = Uplink(
@@ -256,6 +261,7 @@ class App:
             main=self._ways,
             intake_link=link(client_id=f"{worker}-intake"),
             database=self.database,
+            journal=self.journal,
             intake=self.intake,
             runner=self.runner,
             uplink=self._uplink,

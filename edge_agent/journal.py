@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from broker.clock import new_id, now_ms
 from broker.log import get_logger
 from broker.messages import JournalDepth, JournalPosition
-from edge_agent import rows
+from edge_agent import notes, rows
 from edge_agent.errors import StorageClosed
 from edge_agent.lease import BATCH_BYTES, BATCH_EVENTS, Lease, fill
 from edge_agent.rows import Depth
@@ -80,6 +80,7 @@ class Journal:
         stream: What the numbers belong to.
         newest: The highest number.
         settled: The highest number that ever had a receipt.
+        is_new: Whether it has never been at the broker: what that keeps for this worker is an earlier journal's.
         told: The highest number that anybody can have been told: what the file held at the start, or was leased since.
 
     """
@@ -98,6 +99,7 @@ class Journal:
         self.newest = 0
         self.settled = 0
         self.told = 0
+        self.is_new = False
 
     async def load(self) -> None:
         """Read how the journal stands, however much waits; once, before all else."""
@@ -105,6 +107,7 @@ class Journal:
         self.stream, self._depth = state.stream, state.depth
         self.newest = self.told = state.newest
         self.settled = self._asked = state.settled
+        self.is_new = state.is_new
         self._tail = Tail(state.newest)
         self._database.make_room = self._make_room
 
@@ -116,7 +119,12 @@ class Journal:
     @property
     def position(self) -> JournalPosition:
         """What waits, by sequence numbers."""
-        return JournalPosition(stream=self.stream, oldest=self._oldest, newest=self.newest, settled=self.settled)
+        return JournalPosition(
+            stream=self.stream,
+            oldest=self._oldest,
+            newest=self.newest,
+            settled=self._asked,  # it has its receipt, though that may not be on the disk yet
+        )
 
     @property
     def _oldest(self) -> int:
@@ -152,6 +160,12 @@ class Journal:
 
     def _post_settle(self, through: int) -> None:
         self._database.post(partial(self._settle, through=through), frees=True)
+
+    def on_joined(self) -> None:
+        """Note that the worker is at the broker with this journal."""
+        if self.is_new:
+            self.is_new = False
+            self._database.post(notes.end_new)
 
     async def begin_stream(self) -> str:
         """Give the numbers to a new stream, and return it: the hub has seen more of the old one than this file holds.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edge_agent.transaction import Transaction
 
 CUT_SHORT = "cut_short"
+NEW = "new"
 SET_ASIDE = "set_aside"
 _GENTLE = "gentle"
 
@@ -54,6 +55,16 @@ def end_run(transaction: Transaction) -> None:
     """Note that a run ended in order."""
     if transaction.execute("SELECT 1 FROM about WHERE name = ?", (_GENTLE,)).fetchone():
         transaction.execute("DELETE FROM about WHERE name = ?", (_GENTLE,))
+
+
+def is_new(transaction: Transaction) -> bool:
+    """Tell whether this journal has never been at the broker."""
+    return transaction.execute("SELECT 1 FROM about WHERE name = ?", (NEW,)).fetchone() is not None
+
+
+def end_new(transaction: Transaction) -> None:
+    """Note that this journal has been at the broker."""
+    transaction.execute("DELETE FROM about WHERE name = ?", (NEW,))
 
 
 def write(connection: sqlite3.Connection, name: str, value: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from broker.clock import now_ms
 from broker.messages import EVENT, Dropped, Gap, encode
+from edge_agent import notes
 from edge_agent.rules.eviction import Class, class_of, cut
 
 if TYPE_CHECKING:
@@ -60,12 +61,22 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a journal stands: its stream, its highest number, the highest one that ever had a receipt, what waits."""
+    """How a journal stands.
+
+    Attributes:
+        stream: What its numbers belong to.
+        newest: The highest number.
+        settled: The highest one that ever had a receipt.
+        depth: What waits.
+        is_new: Whether it has never been at the broker.
+
+    """
 
     stream: str
     newest: int
     settled: int
     depth: Depth
+    is_new: bool
 
 
 def state(transaction: Transaction) -> State:
@@ -73,7 +84,7 @@ def state(transaction: Transaction) -> State:
     (stream,) = transaction.execute(_ABOUT, ("stream",)).fetchone()
     (settled,) = transaction.execute(_ABOUT, ("settled",)).fetchone()
     (newest,) = transaction.execute(_NEWEST).fetchone()
-    return State(stream, newest, int(settled), depth(transaction))
+    return State(stream, newest, int(settled), depth(transaction), notes.is_new(transaction))
 
 
 def depth(transaction: Transaction) -> Depth:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_agent.connection import Connection, Link
     from edge_agent.database import Database
     from edge_agent.intake import Intake
+    from edge_agent.journal import Journal
     from edge_agent.presence import Name, Presence
     from edge_agent.runner import Runner
     from edge_agent.uplink import Uplink
@@ -38,6 +39,7 @@ class Session:
         main: The persistent connection.
         intake_link: The clean one, for the site's tasks.
         database: Whether the disk takes anything.
+        journal: Told when it is at the broker.
         intake: Takes tasks in.
         runner: Told what to stop.
         uplink: The journal's way up.
@@ -55,6 +57,7 @@ class Session:
         main: Link,
         intake_link: Link,
         database: Database,
+        journal: Journal,
         intake: Intake,
         runner: Runner,
         uplink: Uplink,
@@ -65,6 +68,7 @@ class Session:
         self._online = online
         self._main = main
         self._database = database
+        self._journal = journal
         self._intake = intake
         self._uplink = uplink
         self._answers = answers
@@ -103,10 +107,12 @@ class Session:
         self._greeter.leave()
 
     async def _serve(self, connection: Connection) -> None:
-        greeter, takes_from_site = self._greeter, connection.transport == "mqtt"
+        greeter, by_mqtt = self._greeter, connection.transport == "mqtt"
         greeter.on_connected()
         self._uplink.on_hub_away()
         await connection.subscribe(*self._reception.filters)
+        if by_mqtt:
+            self._journal.on_joined()
         try:
             await self._intake.settled()
             await greeter.open_intake(connection)  # before the intake: a hub knows a worker before it takes a task
@@ -117,7 +123,7 @@ class Session:
                 group.create_task(greeter.keep_greeting(connection), name="hello")
                 group.create_task(self._uplink.run(connection), name="uplink")
                 group.create_task(self._answers.run(connection), name="answers")
-                if takes_from_site:
+                if by_mqtt:
                     group.create_task(self._take_from_site(connection), name="intake")
                 else:
                     self._online.set()

@@ -8,6 +8,7 @@ import sqlite3
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from edge_agent import notes
 from edge_agent.errors import StorageCorrupt, StorageError
 
 if TYPE_CHECKING:
@@ -149,11 +150,14 @@ def _free_pages(connection: sqlite3.Connection) -> int:
 
 def _migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema up to date. `user_version` says that it is, so that most starts load no tools for it."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
         return
     from sqlite_utils import Database as Tools  # noqa: PLC0415  3 MB
 
     from edge_agent.schema import migrations  # noqa: PLC0415
 
     migrations.apply(Tools(connection))
+    if version == 0:
+        notes.write(connection, notes.NEW, "yes")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -86,10 +86,11 @@ class TaskFinished(TaskEvent):
 
 
 class TaskDeclined(TaskEvent):
-    """The worker cannot run this attempt; the hub places it elsewhere."""
+    """The worker cannot run this attempt; the hub places it elsewhere, or here again where it was only `busy`."""
 
     type: Literal["task.declined"] = "task.declined"
     reason: str
+    busy: bool = False
     injected: Injected | None = None
 
 
@@ -142,12 +143,17 @@ class IncidentCleared(Event):
 
 
 class Dropped(StrEnum):
-    """What a gap is about: a class of events, lowest first, or what cannot be told apart any more."""
+    """What a gap is about: a class of events, lowest first, or what cannot be told apart any more.
+
+    `recent` is what gentle mode held in memory: anything but that a task was taken, which is on the disk before that
+    counts.
+    """
 
     PROGRESS = "progress"
     FACTS = "facts"
     INCIDENTS = "incidents"
     RESULTS = "results"
+    RECENT = "recent"
     UNREADABLE = "unreadable"
     EVERYTHING = "everything"
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FIRST_ATTEMPT = 1
 STOPPING = "the worker is stopping"
+FOR_THE_HUB = 'target is "all", which is the hub\'s to expand'
 
 
 class Kind(Protocol):
@@ -178,8 +179,12 @@ def _judge(
         via=message.via,
         reply=message.reply,
     )
-    reason = _why_not(spec, host) or _why_not_from_a_topic(spec, message, host)
-    return _declined(held, reason) if reason else Take(held)
+    reason = _why_not(spec, host) or (FOR_THE_HUB if spec.target == "all" else None)
+    if reason:
+        return _declined(held, reason)
+    if message.via is Via.SITE and not host.has_room:
+        return _declined(held, "no room: the queue is full", busy=True)
+    return Take(held)
 
 
 def _judge_assignment(one: Assignment, host: Host, at: int) -> Verdict:
@@ -203,14 +208,6 @@ def _why_not(spec: TaskSpec, host: Host) -> str | None:
     return kind.refusal(spec.params)
 
 
-def _why_not_from_a_topic(spec: TaskSpec, message: Message, host: Host) -> str | None:
-    if spec.target == "all":
-        return 'target is "all", which is the hub\'s to expand'
-    if message.via is Via.SITE and not host.has_room:
-        return "no room: the queue is full"
-    return None
-
-
 def _recall(take: Take, memory: Mapping[str, Known], message: Message | None) -> Verdict:
     ref = take.held.ref
     known = memory.get(ref.task)
@@ -231,10 +228,11 @@ def _within(problems: Iterable[Problem], position: int | None) -> tuple[Problem,
     return tuple(Problem(f"{prefix}{one.field}", one.value, one.expected) for one in problems)
 
 
-def _declined(held: Held, reason: str) -> Decline:
-    injected = Take(held).injected
+def _declined(held: Held, reason: str, *, busy: bool = False) -> Decline:
     task, attempt = held.ref
-    return Decline(TaskDeclined(at=held.accepted_at, task=task, attempt=attempt, reason=reason, injected=injected))
+    injected = Take(held).injected
+    event = TaskDeclined(at=held.accepted_at, task=task, attempt=attempt, reason=reason, busy=busy, injected=injected)
+    return Decline(event)
 
 
 def _rejection(message: Message, refused: Refused, *, reason: str | None = None) -> Reject:

@@ -77,7 +77,7 @@ class Reading:
         cases: The cases of their tasks, as they are then.
         boot: Whose clock counts behind the last of them.
         drops: Attempts that workers must not go on with.
-        declined: The tasks that this worker declined, each with the number of the event.
+        declined: The tasks that this worker cannot run, each with the number of the event that says so.
         refused: What nobody at all can run, and where to say so.
 
     """
@@ -157,7 +157,7 @@ class _Reader:
             self._refuse_clash(case, event, injected)
         elif not life.is_refused(case, event, self._worker):
             self._move(case, event, error_ms)
-            if isinstance(event, TaskDeclined):
+            if isinstance(event, TaskDeclined) and not event.busy:
                 self.reading.declined.append((number, event.task))
 
     def _move(self, case: Case, event: TaskEvent, error_ms: int | None) -> None:

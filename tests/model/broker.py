@@ -92,13 +92,15 @@ class Broker:
         self.retained: dict[Address, Letter] = {}
         self.lines: list[Line] = []
 
-    def connect(self, client: str, *, clean: bool = False, will: Letter | None = None) -> Line:
+    def connect(
+        self, client: str, *, clean: bool = False, starts_clean: bool = False, will: Letter | None = None
+    ) -> Line:
         """Accept a connection: an older one of this client ends, and its will is published first."""
         session = self.sessions.get(client)
         if session is not None and session.line is not None:
             self.notice(session.line)
         session = self.sessions.get(client)
-        if session is None or clean:
+        if session is None or clean or starts_clean:
             session = self.sessions[client] = Session(client, clean)
         for delivery in session.queue:
             delivery.delivered = False

@@ -21,9 +21,10 @@ FULL = "the journal was full"
 
 @dataclass(slots=True)
 class Disk:
-    """All that outlives a crash of the worker."""
+    """All that outlives a crash of the worker; `is_new` until it has been at the broker."""
 
     stream: str
+    is_new: bool = True
     settled: int = 0
     newest: int = 0
     rows: dict[int, Event] = field(default_factory=dict)

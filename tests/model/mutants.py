@@ -17,6 +17,7 @@ from hub.inbound import Inbound
 from hub.rules import batches, ends, hello, life, offers
 from hub.rules.hello import Memory
 from hub.rules.reading import Source
+from tests.model.broker import Broker
 from tests.model.disk import Disk, Gaps
 from tests.model.journal import Journal
 from tests.model.runner import Runner
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from edge_agent.rules.handshake import Handshake
     from hub.rules.hello import Answer
     from hub.rules.task import Attempt, Case
+    from tests.model.broker import Line
 
     Wrongly = Callable[[], AbstractContextManager[object]]
 
@@ -165,6 +167,14 @@ def _of_rules(right: object, wrong: object) -> Wrongly:
 
 YES, NO = _always(answer=True), _always(answer=False)
 
+_connect = Broker.connect
+
+
+def _keeps_the_session(broker: Broker, client: str, *, starts_clean: bool = False, **more: Any) -> Line:  # noqa: ANN401
+    del starts_clean
+    return _connect(broker, client, **more)
+
+
 MUTANTS = (
     Mutant(
         "a worker forgets what it has ended",
@@ -265,5 +275,10 @@ MUTANTS = (
         "what one session declined the next may not have",
         "submit moves stop_worker settle start_worker settle",
         _of_class(Source, "is_behind_hello", YES),
+    ),
+    Mutant(
+        "a new journal takes what the broker has kept for the old one",
+        "submit submit moves moves half_open moves lose_disk start_worker settle finish settle",
+        _of_class(Broker, "connect", _keeps_the_session),
     ),
 )

@@ -212,11 +212,7 @@ class Witness:
     # -- what is taken from them -----------------------------------------------------------------------------------
 
     def on_disk_lost(self, name: str) -> None:
-        """Note which tasks this worker may have had: of those nobody can know.
-
-        Those in its hands may begin there once more: the broker may have them for it, and the new disk has no memory.
-        """
-        self.may_begin.update({ref.task for ref in self._world.disks[name].inbox})
+        """Note which tasks this worker may have had: of those nobody can know."""
         why = f"{name} lost its disk"
         for case in self._world.database.cases.values():
             places = {case.task.worker, *(case.task.offered_to or ()), *(worker for _, worker in case.attempts)}

@@ -51,12 +51,8 @@ if TYPE_CHECKING:
 
 HEARTBEAT_MS = 30_000
 SESSION_EXPIRY_SECONDS = 3600
-QUEUE = 64
-"""How many attempts may wait for a slot before a worker declines what another could take.
-
-With 3 the model finds that a task which only one worker can run, and which that declined once for want of room, stays
-pending until the worker connects again: `hub.placing` remembers the refusal as if it were for good.
-"""
+QUEUE = 3
+"""How many attempts may wait for a slot before a worker declines what another could take."""
 
 BATCH_EVENTS = 3
 """Small, so that a schedule has several batches in flight."""
@@ -125,7 +121,8 @@ class Worker:
         broker = self.world.broker
         self.session = self.world.new_id("session")
         will = Letter(self._status, encode(Farewell(state="offline", session=self.session)), retain=True)
-        self.main = broker.connect(self.name, will=will)
+        self.main = broker.connect(self.name, will=will, starts_clean=self.disk.is_new)
+        self.disk.is_new = False
         self.handshake = handshakes.begin(self.world.now / 1000)
         self._heard_birth = False
         self._clock = None

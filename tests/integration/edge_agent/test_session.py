@@ -150,21 +150,39 @@ async def test_a_cancel_stops_what_runs_and_what_waits(stage: Stage) -> None:
             assert (end.outcome, end.error) == (Outcome.CANCELLED, "not wanted")
 
 
-async def test_what_is_unacknowledged_comes_again(stage: Stage) -> None:
-    """A connection of the worker dies with a task that it has not committed: the broker sends it again."""
+async def leave_unacknowledged(stage: Stage) -> None:
+    """Let a connection of the worker die with a task that it has not committed."""
     settings = stage.settings()
-    link = Link(
-        url=stage.broker_url, client_id=settings.id or "", session_expiry_seconds=settings.session_expiry_seconds
-    )
-    topic = stage.hub.topics.build(WorkerTasks(stage.site, settings.id or ""))
+    worker = settings.id or ""
+    link = Link(url=stage.broker_url, client_id=worker, session_expiry_seconds=settings.session_expiry_seconds)
     async with link.connect() as connection:
-        await connection.subscribe(topic)
-        await stage.hub.inject_to(settings.id or "", {"id": "t", "kind": "noop", "attempt": 1})
+        await connection.subscribe(stage.hub.topics.build(WorkerTasks(stage.site, worker)))
+        await stage.hub.inject_to(worker, {"id": "t", "kind": "noop", "attempt": 1})
         async for incoming in connection.messages():
-            assert b'"t"' in incoming.payload
-            break
+            if b'"t"' in incoming.payload:
+                break
+
+
+async def test_what_is_unacknowledged_comes_again(stage: Stage) -> None:
+    async with stage.synced():
+        pass
+    await leave_unacknowledged(stage)
     async with stage.synced():
         assert (await stage.hub.ended("t")).outcome is Outcome.SUCCEEDED
+
+
+async def test_what_the_broker_has_kept_for_a_disk_that_is_gone_is_not_run(stage: Stage) -> None:
+    """It may have run already, by the journal that is gone: only the hub can tell what to make of that."""
+    async with stage.synced():
+        pass
+    await leave_unacknowledged(stage)
+    async with stage.synced("w", offline_dir=stage.directory / "another-disk") as app:
+        await stage.hub.inject_to(app.name.worker, {"id": "next", "kind": "noop", "attempt": 1})
+        await stage.hub.ended("next")  # it would have come behind
+        assert "t" not in stage.hub.finished()
+    await leave_unacknowledged(stage)
+    async with stage.synced("w", offline_dir=stage.directory / "another-disk"):  # this is its own now
+        await stage.hub.ended("t")
 
 
 async def test_a_second_agent_with_the_same_id_is_told_clearly(

@@ -9,7 +9,7 @@ import pytest
 
 from broker.messages import MAX_MESSAGE_BYTES, Assignment, Outcome, TaskRequest, Via
 from broker.topics import Reply, SiteTasks
-from edge_agent import Agent, TaskContext
+from edge_agent import Agent, TaskContext, intake
 
 if TYPE_CHECKING:
     from tests.integration.edge_agent.stage import Stage
@@ -148,6 +148,19 @@ async def test_a_bad_element_does_not_stop_the_good_ones_of_its_array(stage: Sta
         rejected = stage.hub.rejected()
     assert [one.problems[0].field for one in rejected] == ["[1].timeout_seconds", "[2].params.seconds"]
     assert [one.task for one in rejected] == ["two", "three"]
+
+
+async def test_a_queue_that_is_full_is_a_reason_of_the_moment(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "QUEUED_PER_SLOT", 1)
+    async with stage.synced(slots=1):
+        sleep = {"kind": "sleep", "params": {"seconds": 600}}
+        await stage.hub.inject([{"id": "runs", **sleep}])
+        await stage.hub.until(lambda: "runs" in stage.hub.accepted())
+        await stage.hub.inject([{"id": "waits", **sleep}])
+        await stage.hub.until(lambda: "waits" in stage.hub.accepted())
+        await stage.hub.inject([{"id": "too-much", **sleep}])
+        declined = (await stage.hub.until(stage.hub.declined))["too-much"]
+        assert (declined.busy, declined.reason) == (True, "no room: the queue is full")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from broker.messages import (
     JournalPosition,
     Outcome,
     TaskAccepted,
+    TaskDeclined,
     TaskFinished,
     TaskSpec,
     TaskStarted,
@@ -24,6 +25,7 @@ from broker.messages import (
 )
 from hub.rules.clocks import Estimate
 from hub.rules.reading import Reading, Source, read, tasks_of
+from hub.rules.task import TaskState
 
 if TYPE_CHECKING:
     from hub.rules.clocks import Clocks
@@ -121,6 +123,14 @@ def test_what_was_written_before_a_hello_may_be_of_an_earlier_session() -> None:
     assert not known.is_behind_hello("st", 7)  # as it stopped, it declined what it may take now
     assert not known.is_behind_hello("another", 8)
     assert not source().is_behind_hello("st", 8)
+
+
+def test_a_worker_that_was_only_busy_may_be_given_the_task_again() -> None:
+    told = TaskDeclined(at=1, task="t1", attempt=1, reason="does not run here")
+    assert reading(accepted(1), told).declined == [(2, "t1")]
+    busy = reading(accepted(1), told.model_copy(update={"busy": True}))
+    assert busy.declined == []
+    assert busy.cases["t1"].task.state is TaskState.PENDING
 
 
 def test_what_a_journal_holds_behind_its_hello_is_of_the_boot_that_said_it() -> None:
