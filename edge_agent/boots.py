@@ -29,7 +29,7 @@ def begin(transaction: Transaction, journal: Journal, *, boot: str, at: int) -> 
 def cut_short(at: int, hold_seconds: str) -> Gap:
     """Return what is told after a run in gentle mode that did not end in order."""
     reason = f"gentle mode: up to {hold_seconds} s of events may be missing after a crash"
-    return Gap(at=at, dropped=Dropped.EVERYTHING, last_at=at, reason=reason)
+    return Gap(at=at, dropped=Dropped.RECENT, last_at=at, reason=reason)
 
 
 def set_aside(at: int, file: str) -> list[Event]:

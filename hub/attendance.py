@@ -131,7 +131,9 @@ class Attendance:
         """Follow who of a site is there: the last to go and the first to come back tell of the others too."""
         site = self._fleet.site(worker.site)
         site.there += 1 if worker.is_there else -1
-        if not worker.is_there:
+        if worker.is_there:
+            self._greeting.on_back(worker.id)
+        else:
             self._greeting.on_gone(worker.id)
         if site.there <= worker.is_there:
             self._show_anew(site.workers)

@@ -76,7 +76,11 @@ class Greeting:
 
     def on_gone(self, worker: str) -> None:
         """Give the credit of a worker that is gone to others."""
-        self._send(self._pacing.forget(worker, now_ms()))
+        self._send(self._pacing.gone(worker, now_ms()))
+
+    def on_back(self, worker: str) -> None:
+        """Give a worker that is back its credit again, since it may say no hello: a late will had it gone, say."""
+        self._send(self._pacing.back(worker, now_ms()))
 
     def tick(self, now: int) -> None:
         """Give credit that brought nothing to others."""

@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from broker.topics import SiteTasks, WorkerTasks
-from hub.rules.presence import PresenceState
+from hub.rules.presence import PresenceState, Reason
 from hub.rules.task import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hub.rules.presence import Presence
+
+
+HANDED_OUT_MS = 45_000
+"""For how long after its last word to us the broker may take a worker for alive: 1.5 keepalives of 20 s (MQTT
+5, §3.1.2.10), and as much again as the last of them may have come behind that word."""
+
+_SILENT = frozenset({Reason.HEARTBEAT_MISSED, Reason.SITE_LINK_DOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +83,24 @@ def who_answers(
     takers = {
         one.worker: Candidate("" if away else one.intake, one.stream)
         for one in witnesses
-        if _may_have_it(one, address, away=away, now=now)
+        if _may_have_it(one, address, has_id=has_id, away=away, now=now)
     }
     if not takers and (has_id or not away):
         return Adopt()
     return Watch(takers) if has_id else Leave()
 
 
-def _may_have_it(one: Witness, address: SiteTasks | WorkerTasks, *, away: bool, now: int) -> bool:
+def _may_have_it(one: Witness, address: SiteTasks | WorkerTasks, *, has_id: bool, away: bool, now: int) -> bool:
     if one.site != address.site:
         return False
     gone = one.presence.state is PresenceState.OFFLINE
     if isinstance(address, WorkerTasks):
         return one.worker == address.worker and not (gone and now - one.presence.since_ms > one.session_expiry_ms)
+    if has_id and gone:
+        gone = not _is_silent(one.presence, now)
     return away or not (gone or one.by_http)
+
+
+def _is_silent(known: Presence, now: int) -> bool:
+    """Tell whether a worker is offline for its silence alone: the broker may hand it tasks that it reads much later."""
+    return known.reason in _SILENT and now - known.last_seen_ms <= HANDED_OUT_MS

@@ -51,6 +51,7 @@ class Pacing:
         self._budget = budget
         self._share = share
         self._histories: OrderedDict[str, _History] = OrderedDict()  # who is next stands first
+        self._away: dict[str, _History] = {}
         self.outstanding = 0
 
     def begin(self, worker: str, stream: str, newest: int, through: int, now: int) -> int | None:
@@ -77,9 +78,20 @@ class Pacing:
         self._give_back(history, 1)
         return [*self._hand_out(now)]
 
-    def forget(self, worker: str, now: int) -> list[Grant]:
+    def gone(self, worker: str, now: int) -> list[Grant]:
         """Take back what a worker had that is gone; return what to send to others for it."""
-        self._forget(worker)
+        history = self._histories.get(worker)
+        if history:
+            self._forget(worker)
+            self._away[worker] = history
+        return [*self._hand_out(now)]
+
+    def back(self, worker: str, now: int) -> list[Grant]:
+        """Let a worker go on that was gone for a moment, and says no hello for it; return what to send."""
+        history = self._away.pop(worker, None)
+        if history:
+            history.outstanding = 0
+            self._histories[worker] = history
         return [*self._hand_out(now)]
 
     def tick(self, now: int) -> list[Grant]:
@@ -113,6 +125,7 @@ class Pacing:
         self.outstanding -= given
 
     def _forget(self, worker: str) -> None:
+        self._away.pop(worker, None)
         history = self._histories.pop(worker, None)
         if history:
             self.outstanding -= history.outstanding

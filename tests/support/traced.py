@@ -1,4 +1,7 @@
-"""A handler that leaves a line outside the system when it begins, and one when it ends."""
+"""Tasks that leave a line outside the system when they begin, and one when they end.
+
+Each line says in which life of the agent it was, so that runs can be counted whatever has become of the agent.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,28 @@ import os
 
 from edge_agent import Agent, TaskContext
 
+LIFE = "LIFE"
+AGENT = "AGENT"
+"""Variables in an agent's environment: which life it is, and which process."""
+
+COMMAND = f"""
+echo "begin ${LIFE}" >> "$0"
+sleep 0.05
+read -r _ _ _ parent _ < /proc/$$/stat
+[ "$parent" = "${AGENT}" ] || exec sleep 600
+echo "end ${LIFE}" >> "$0"
+"""
+"""The same as a script. One whose agent dies stays until somebody ends it."""
+
 agent = Agent()
 
 
 @agent.task("traced")
 async def traced(ctx: TaskContext, path: str) -> dict[str, int]:
-    """Say when it begins and when it ends, so that runs can be counted whatever becomes of the agent."""
-    note(path, f"begin {ctx.attempt}")
+    """Say when it begins and when it ends."""
+    note(path, f"begin {os.environ.get(LIFE, '')}")
     await asyncio.sleep(0)
-    note(path, f"end {ctx.attempt}")
+    note(path, f"end {os.environ.get(LIFE, '')}")
     return {"attempt": ctx.attempt}
 
 

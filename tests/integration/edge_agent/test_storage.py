@@ -290,7 +290,7 @@ async def test_a_start_after_a_crash_of_gentle_mode_says_what_may_be_missing(sta
     assert [event.type for event in events] == ["worker.started", "worker.started", "gap"]
     gap = events[-1]
     assert isinstance(gap, Gap)
-    assert (gap.dropped, gap.count) == (Dropped.EVERYTHING, None)
+    assert (gap.dropped, gap.count) == (Dropped.RECENT, None)
     assert gap.reason == "gentle mode: up to 7 s of events may be missing after a crash"
     assert [number > 1_000_000 for batch in stage.hub.batches() for number, _ in batch.numbered()] == [
         False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,19 +101,22 @@ async def test_a_receipt_comes_after_the_commit(world: World, hub: RunningHub) -
 
 
 async def test_no_receipt_where_the_commit_fails(world: World, hub: RunningHub) -> None:
+    engine, loop, refused = hub.hub._engine, asyncio.get_running_loop(), asyncio.Event()  # noqa: SLF001
+
     def refuse(_: object) -> None:
+        loop.call_soon_threadsafe(refused.set)
         msg = "the disk is full"
         raise OSError(msg)
 
     async with world.worker() as worker:
         await hub.post({"id": "t1", "kind": "noop"})
         one = await worker.next_assignment()
-        event.listen(hub.hub._engine, "commit", refuse, once=True)  # noqa: SLF001
-        await worker.send(1, accepted(one))
+        event.listen(engine, "commit", refuse)
         await worker.send(1, accepted(one), finished(one))
-        receipt = await worker.next_control(Receipt)
-        assert receipt.through == 2
+        await refused.wait()
         assert worker.control.empty()
+        event.remove(engine, "commit", refuse)
+        assert (await worker.next_control(Receipt)).through == 2  # it is tried again
     assert (await hub.ended("t1"))["state"] == "succeeded"
 
 

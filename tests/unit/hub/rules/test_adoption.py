@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from broker.topics import SiteTasks, WorkerTasks
-from hub.rules.adoption import Adopt, Answer, Leave, Watch, Witness, who_answers
-from hub.rules.presence import Presence, PresenceState
+from hub.rules.adoption import HANDED_OUT_MS, Adopt, Answer, Leave, Watch, Witness, who_answers
+from hub.rules.presence import Presence, PresenceState, Reason
 from hub.rules.task import Candidate
 
 NOW = 1_000_000
@@ -20,8 +20,10 @@ def witness(
     *,
     gone_ms: int = 0,
     by_http: bool = False,
+    reason: Reason | None = None,
 ) -> Witness:
-    presence = Presence(state=state, since_ms=NOW - gone_ms, session=f"s-{worker}")
+    gone_at = NOW - gone_ms
+    presence = Presence(state=state, reason=reason, since_ms=gone_at, session=f"s-{worker}", last_seen_ms=gone_at)
     return Witness(worker, site, presence, EXPIRY, f"i-{worker}", f"st-{worker}", by_http=by_http)
 
 
@@ -30,6 +32,10 @@ ONLINE = [witness()]
 SUSPECT = [witness(state=PresenceState.SUSPECT)]
 OFFLINE = [witness(state=PresenceState.OFFLINE, gone_ms=EXPIRY)]
 GONE = [witness(state=PresenceState.OFFLINE, gone_ms=EXPIRY + 1)]
+SILENT = [witness(state=PresenceState.OFFLINE, gone_ms=HANDED_OUT_MS, reason=Reason.HEARTBEAT_MISSED)]
+CUT_OFF = [witness(state=PresenceState.OFFLINE, gone_ms=HANDED_OUT_MS, reason=Reason.SITE_LINK_DOWN)]
+LONG_SILENT = [witness(state=PresenceState.OFFLINE, gone_ms=HANDED_OUT_MS + 1, reason=Reason.HEARTBEAT_MISSED)]
+DEAD = [witness(state=PresenceState.OFFLINE, reason=Reason.CONNECTION_LOST)]
 ELSEWHERE = [witness(site="site-b")]
 SITE, WORKER = SiteTasks("site-a"), WorkerTasks("site-a", "w1")
 BY_HTTP = [witness(by_http=True)]
@@ -50,6 +56,12 @@ W1_OR_ITS_LIKE = Watch({"w1": Candidate("", "st-w1")})
         (SITE, SUSPECT, False, False, Leave()),
         (SITE, OFFLINE, True, False, Adopt()),
         (SITE, OFFLINE, False, False, Adopt()),
+        # who is silent, frozen say, may be handed it by a broker that has not noticed
+        (SITE, SILENT, True, False, W1),
+        (SITE, SILENT, False, False, Adopt()),
+        (SITE, CUT_OFF, True, False, W1),
+        (SITE, LONG_SILENT, True, False, Adopt()),
+        (SITE, DEAD, True, False, Adopt()),
         (SITE, ELSEWHERE, True, False, Adopt()),
         (SITE, ELSEWHERE, False, False, Adopt()),
         # who is connected by HTTP is no member of the shared subscription

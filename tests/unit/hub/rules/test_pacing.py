@@ -52,8 +52,8 @@ def test_the_credit_of_who_is_gone_goes_to_who_waits() -> None:
     pacing = Pacing(budget=4, share=4)
     pacing.begin("w1", "st", newest=9 * BATCH, through=0, now=0)
     pacing.begin("w2", "st", newest=9 * BATCH, through=0, now=0)
-    assert pacing.forget("w1", now=1) == [Grant("w2", 4)]
-    assert pacing.forget("w1", now=2) == []
+    assert pacing.gone("w1", now=1) == [Grant("w2", 4)]
+    assert pacing.gone("w1", now=2) == []
 
 
 def test_a_new_hello_forgets_what_the_last_had() -> None:
@@ -61,6 +61,18 @@ def test_a_new_hello_forgets_what_the_last_had() -> None:
     pacing.begin("w1", "st", newest=9 * BATCH, through=0, now=0)
     assert pacing.begin("w1", "st", newest=9 * BATCH, through=0, now=1) == 4
     assert pacing.outstanding == 4
+
+
+def test_who_is_back_without_a_hello_goes_on_and_is_unlimited_in_the_end() -> None:
+    """As after a late will: the worker never knew that it was gone, and has no credit left."""
+    pacing = Pacing(budget=4, share=4)
+    pacing.begin("w1", "st", newest=3 * BATCH, through=0, now=0)
+    assert pacing.gone("w1", now=1) == []
+    assert pacing.committed("w1", "st", 2 * BATCH, now=2) == []  # what it had sent before
+    assert pacing.back("w1", now=3) == [Grant("w1", 4)]
+    assert pacing.back("w1", now=4) == []
+    assert pacing.committed("w1", "st", 3 * BATCH, now=5) == [Grant("w1", None)]
+    assert pacing.outstanding == 0
 
 
 def test_credit_that_brings_nothing_is_given_again() -> None:
