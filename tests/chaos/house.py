@@ -14,7 +14,7 @@ import httpx
 from broker.local import HOST, PrivateBroker, free_port
 from tests.chaos import disks
 from tests.chaos.programs import Program
-from tests.chaos.proxy import Proxy
+from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -64,7 +64,7 @@ def _summary(evidence: Evidence, broken: Counter[str], seed: int, seconds: float
     )
     yield from _row("tasks sent", ways)
     accepted = sum(one.accepted_at is not None for one in evidence.sent.values())
-    yield from _row("at the hub", {"accepted": accepted, "known": len(tasks)})
+    yield f"  {'at the hub':<14} {len(tasks):>7,}  {accepted:,} of them said to be accepted while they came"
     for kind, wanted in (("idempotent", True), ("once", False)):
         yield from _row(kind, Counter(one.state for one in tasks.values() if one.idempotent is wanted))
     attempts = Counter(attempt.state for task in tasks.values() for attempt in task.attempts)

@@ -15,8 +15,8 @@ from broker.local import HOST
 from broker.messages import Birth, JournalPosition, TaskRef, encode
 from broker.topics import Control, Heartbeat, HubStatus, Status, Topics, WorkerTasks
 from edge_agent.http_link import HttpLink
-from tests.chaos.proxy import Proxy
 from tests.support.hubs import RunningHub, running_hub, settings_for
+from tests.support.proxy import Proxy
 from tests.support.waiting import PATIENCE_SECONDS, Changes
 
 if TYPE_CHECKING:

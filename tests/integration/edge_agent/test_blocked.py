@@ -18,8 +18,8 @@ from edge_agent import Agent, TaskContext, app as app_module
 from edge_agent.app import App
 from edge_agent.rules.transport import Limits
 from edge_agent.settings import WorkerSettings
-from tests.chaos.proxy import Proxy
 from tests.support.hubs import running_hub, settings_for
+from tests.support.proxy import Proxy
 from tests.support.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:

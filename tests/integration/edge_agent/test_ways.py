@@ -18,8 +18,8 @@ from broker.messages import Birth, Farewell, JournalPosition, encode
 from broker.topics import Heartbeat, Status
 from edge_agent.rules.transport import Limits
 from edge_agent.ways import Ways
-from tests.chaos.proxy import Proxy
 from tests.integration.edge_agent.grounds import WORKER, http_ground
+from tests.support.proxy import Proxy
 from tests.support.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
