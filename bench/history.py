@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from broker.messages import Injected, Outcome, TaskAccepted, TaskFinished, TaskSpec, TaskStarted, Via, encode
 from edge_agent.rules.eviction import class_of
-from edge_agent.sqlite import connect
+from edge_agent.store.sqlite import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

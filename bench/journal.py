@@ -22,9 +22,9 @@ from bench.history import fill, result
 from bench.rows import Row, ratio
 from broker.local import PrivateBroker
 from broker.messages import encode
-from edge_agent.database import Database
-from edge_agent.journal import Journal
 from edge_agent.rules.eviction import class_of
+from edge_agent.store.database import Database
+from edge_agent.store.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

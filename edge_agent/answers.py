@@ -7,15 +7,15 @@ import base64
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edge_agent import inbox
+from edge_agent.store import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from broker.messages import Reply, ReplyTo
     from edge_agent.connection import Connection
-    from edge_agent.database import Database, Transaction
-    from edge_agent.inbox import Answer
+    from edge_agent.store.database import Database, Transaction
+    from edge_agent.store.inbox import Answer
 
 
 class Answers:

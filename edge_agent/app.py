@@ -16,21 +16,22 @@ from broker.link import Link
 from broker.log import get_logger
 from broker.messages import Bootstrap
 from broker.topics import Events, Topics
-from edge_agent import aside, boots, inbox, plugins
+from edge_agent import plugins
 from edge_agent.answers import Answers
 from edge_agent.bootstrap import find_broker, wait_for_move
-from edge_agent.database import Database
 from edge_agent.errors import StorageClosed, StorageCorrupt, StorageError
 from edge_agent.executors import Registry
 from edge_agent.http_link import HttpLink
 from edge_agent.intake import Intake
-from edge_agent.journal import Journal
 from edge_agent.offline import OfflineDir
 from edge_agent.presence import Name, Presence, Profile
 from edge_agent.rules.transport import Limits
 from edge_agent.runner import Runner
 from edge_agent.session import Session
-from edge_agent.sqlite import connect
+from edge_agent.store import aside, boots, inbox
+from edge_agent.store.database import Database
+from edge_agent.store.journal import Journal
+from edge_agent.store.sqlite import connect
 from edge_agent.timers import Timers
 from edge_agent.uplink import Uplink
 from edge_agent.ways import Ways

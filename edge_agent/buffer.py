@@ -15,10 +15,10 @@ from pydantic_core import to_json
 
 from broker.clock import now_ms
 from broker.settings import fail
-from edge_agent.aside import files_set_aside
-from edge_agent.export import export
 from edge_agent.rules.eviction import Class
-from edge_agent.sqlite import connect_to_read
+from edge_agent.store.aside import files_set_aside
+from edge_agent.store.export import export
+from edge_agent.store.sqlite import connect_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

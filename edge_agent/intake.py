@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 from broker.clock import new_id, now_ms
 from broker.log import get_logger
 from broker.messages import TaskSpec, Via, digest
-from edge_agent import inbox
 from edge_agent.errors import StorageClosed, StorageError
 from edge_agent.rules import admission
 from edge_agent.rules.admission import Decline, Host, Reject, Take
 from edge_agent.rules.attempts import Held, Ref
+from edge_agent.store import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from broker.messages import Assignment, Scalar
     from edge_agent.answers import Answers
-    from edge_agent.database import Database, Transaction
     from edge_agent.executors import Executor
-    from edge_agent.journal import Journal
     from edge_agent.rules.admission import Message, Verdict
     from edge_agent.runner import Runner
+    from edge_agent.store.database import Database, Transaction
+    from edge_agent.store.journal import Journal
 
 QUEUED_PER_SLOT = 64
 """How long the queue of a worker may grow, for each slot, before a hub may as well give the site's tasks to another."""

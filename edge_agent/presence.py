@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from broker.messages import ClockSample, Scalar
-    from edge_agent.database import Database
-    from edge_agent.journal import Journal
     from edge_agent.rules.attempts import Ref
     from edge_agent.runner import Runner
+    from edge_agent.store.database import Database
+    from edge_agent.store.journal import Journal
 
 MS_A_DAY = 24 * 3600 * 1000
 MOST_NAMED = 2000

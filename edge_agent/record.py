@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from broker.clock import now_ms
 from broker.log import get_logger
 from broker.messages import TaskStarted
-from edge_agent import inbox
 from edge_agent.errors import StorageClosed, StorageError
 from edge_agent.rules import endings
+from edge_agent.store import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from edge_agent.answers import Answers
-    from edge_agent.database import Database, Transaction
-    from edge_agent.journal import Journal
     from edge_agent.rules.attempts import Ending, Held, Ref
+    from edge_agent.store.database import Database, Transaction
+    from edge_agent.store.journal import Journal
 
 RETRY_SECONDS = 1.0
 """How often a disk that takes nothing is asked again."""

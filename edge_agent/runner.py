@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from broker.clock import now_ms
 from broker.log import get_logger
 from broker.messages import Outcome, TaskDeclined
-from edge_agent import inbox
 from edge_agent.context import TaskContext
 from edge_agent.errors import StorageError
 from edge_agent.execution import Execution
@@ -19,14 +18,15 @@ from edge_agent.rules import endings
 from edge_agent.rules.admission import STOPPING, Take
 from edge_agent.rules.attempts import Ending, Held, Ref
 from edge_agent.rules.waiting import Waiting
+from edge_agent.store import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
     from edge_agent.answers import Answers
-    from edge_agent.database import Database, Transaction
     from edge_agent.executors import Executor
-    from edge_agent.journal import Journal
+    from edge_agent.store.database import Database, Transaction
+    from edge_agent.store.journal import Journal
 
 DIED = "the worker died while it ran"
 

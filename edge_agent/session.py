@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from broker.topics import Topics
     from edge_agent.answers import Answers
     from edge_agent.connection import Connection, Link
-    from edge_agent.database import Database
     from edge_agent.intake import Intake
-    from edge_agent.journal import Journal
     from edge_agent.presence import Name, Presence
     from edge_agent.runner import Runner
+    from edge_agent.store.database import Database
+    from edge_agent.store.journal import Journal
     from edge_agent.uplink import Uplink
 
 log = get_logger(__name__)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent.connection import Connection
-    from edge_agent.journal import Journal
+    from edge_agent.store.journal import Journal
 
 log = get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""A worker's journal, as its event loop knows it, over what is on its disk. It follows `edge_agent.journal`."""
+"""A worker's journal, as its event loop knows it, over what is on its disk. It follows `edge_agent.store.journal`."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from edge_agent.executors import command
 from edge_agent.executors.handler import Handler
 from edge_agent.intake import Intake
 from edge_agent.settings import WorkerSettings
-from edge_agent.sqlite import connect
+from edge_agent.store.sqlite import connect
 from tests.support import traced
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from broker.clock import now_ms
 from broker.messages import Injected, Outcome, TaskAccepted, TaskFinished, TaskSpec, TaskStarted, Via, encode
-from edge_agent.database import connect
+from edge_agent.store.database import connect
 from tests.support.programs import House, Program, make_house
 
 if TYPE_CHECKING:

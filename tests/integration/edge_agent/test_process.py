@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.messages import Outcome, TaskSpec, Via, digest
-from edge_agent import inbox
-from edge_agent.database import Database
-from edge_agent.journal import Journal
 from edge_agent.rules.attempts import Held, Ref
+from edge_agent.store import inbox
+from edge_agent.store.database import Database
+from edge_agent.store.journal import Journal
 from tests.integration.edge_agent.stage import PATIENCE_SECONDS
 
 if TYPE_CHECKING:

@@ -28,13 +28,13 @@ from broker.messages import (
     WorkerStarted,
     digest,
 )
-from edge_agent import inbox
-from edge_agent.aside import KEPT_FILES, begin_anew, files_set_aside
-from edge_agent.database import Database
 from edge_agent.errors import StorageError
-from edge_agent.journal import DISK_FULL, Journal
-from edge_agent.reserve import RESERVE_BYTES
 from edge_agent.rules.attempts import Held, Known, Ref
+from edge_agent.store import inbox
+from edge_agent.store.aside import KEPT_FILES, begin_anew, files_set_aside
+from edge_agent.store.database import Database
+from edge_agent.store.journal import DISK_FULL, Journal
+from edge_agent.store.reserve import RESERVE_BYTES
 from tests.support.needs import missing
 
 if TYPE_CHECKING:

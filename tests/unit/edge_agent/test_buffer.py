@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker.messages import FactObserved, Outcome, TaskFinished, TaskSpec, WorkerStarted, digest, encode
-from edge_agent import inbox
 from edge_agent.cli import main
-from edge_agent.database import Database
-from edge_agent.journal import Journal
 from edge_agent.rules.attempts import Held, Ref
+from edge_agent.store import inbox
+from edge_agent.store.database import Database
+from edge_agent.store.journal import Journal
 from tests.support.programs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from edge_agent.database import Transaction
+    from edge_agent.store.database import Transaction
 
 SPEC = TaskSpec(kind="noop")
 GUIDE = ROOT / "docs" / "journal.md"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from broker import __version__
 from broker.messages import Dropped, Event, Gap, IncidentRaised, WorkerStarted
-from edge_agent import notes
+from edge_agent.store import notes
 
 if TYPE_CHECKING:
-    from edge_agent.database import Transaction
-    from edge_agent.journal import Journal
+    from edge_agent.store.database import Transaction
+    from edge_agent.store.journal import Journal
 
 INCIDENT = "journal_corrupt"
 

@@ -8,13 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from broker.log import get_logger
-from edge_agent.sqlite import WAL_BYTES, Trouble, give_back, has_much_to_give_back, limit_growth, trouble_of
+from edge_agent.store.sqlite import WAL_BYTES, Trouble, give_back, has_much_to_give_back, limit_growth, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edge_agent.reserve import Reserve
+    from edge_agent.store.reserve import Reserve
 
 RESERVE_INTERVAL_SECONDS = 60.0
 """How often a reserve that was given up is made again."""

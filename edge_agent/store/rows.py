@@ -1,4 +1,4 @@
-"""The rows of a journal, as SQL: what is done within a transaction. `edge_agent.journal` knows what it means."""
+"""The rows of a journal, as SQL: what is done within a transaction. `edge_agent.store.journal` knows what it means."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from broker.clock import now_ms
 from broker.messages import EVENT, Dropped, Gap, encode
-from edge_agent import notes
 from edge_agent.rules.eviction import Class, class_of, cut
+from edge_agent.store import notes
 
 if TYPE_CHECKING:
     from broker.messages import Event
     from edge_agent.rules.eviction import Slice
-    from edge_agent.transaction import Transaction
+    from edge_agent.store.transaction import Transaction
 
 _INSERT = "INSERT INTO journal (at, body, class) VALUES (?, ?, ?)"
 # A bit that flips in a row's head can turn a blob into anything.

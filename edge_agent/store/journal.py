@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING
 from broker.clock import new_id, now_ms
 from broker.log import get_logger
 from broker.messages import JournalDepth, JournalPosition
-from edge_agent import notes, rows
 from edge_agent.errors import StorageClosed
-from edge_agent.lease import BATCH_BYTES, BATCH_EVENTS, Lease, fill
-from edge_agent.rows import Depth
 from edge_agent.rules.eviction import (
     BY_DISK,
     BY_LIMIT,
@@ -31,15 +28,18 @@ from edge_agent.rules.eviction import (
     excess,
     losses_of,
 )
-from edge_agent.tail import Tail
+from edge_agent.store import notes, rows
+from edge_agent.store.lease import BATCH_BYTES, BATCH_EVENTS, Lease, fill
+from edge_agent.store.rows import Depth
+from edge_agent.store.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from broker.messages import Event
-    from edge_agent.database import Database, Transaction
-    from edge_agent.rows import Row
     from edge_agent.rules.eviction import Loss
+    from edge_agent.store.database import Database, Transaction
+    from edge_agent.store.rows import Row
 
 SETTLE_ROWS = 2000
 """How many rows a receipt takes away at one time: a long history goes in pieces, and others need not wait for it."""

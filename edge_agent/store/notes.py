@@ -1,6 +1,6 @@
 """What a file notes of itself for the next start: that it took the place of another, or that a run was cut short.
 
-A note is in `about` until the start that tells it (`edge_agent.boots`) has committed the event.
+A note is in `about` until the start that tells it (`edge_agent.store.boots`) has committed the event.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-    from edge_agent.transaction import Transaction
+    from edge_agent.store.transaction import Transaction
 
 CUT_SHORT = "cut_short"
 NEW = "new"

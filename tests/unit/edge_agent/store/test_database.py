@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_agent.database import Database
 from edge_agent.errors import StorageClosed, StorageError
+from edge_agent.store.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from edge_agent.database import Transaction
+    from edge_agent.store.database import Transaction
 
 pytestmark = pytest.mark.anyio
 

@@ -8,14 +8,14 @@ import sqlite3
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from edge_agent import notes
 from edge_agent.errors import StorageCorrupt, StorageError
+from edge_agent.store import notes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 3
-"""How many steps `edge_agent.schema` has."""
+"""How many steps `edge_agent.store.schema` has."""
 
 BUSY_TIMEOUT_SECONDS = 5.0
 PAGE_BYTES = 4096
@@ -155,7 +155,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         return
     from sqlite_utils import Database as Tools  # noqa: PLC0415  3 MB
 
-    from edge_agent.schema import migrations  # noqa: PLC0415
+    from edge_agent.store.schema import migrations  # noqa: PLC0415
 
     migrations.apply(Tools(connection))
     if version == 0:

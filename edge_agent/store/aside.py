@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from broker.log import get_logger
-from edge_agent import notes
 from edge_agent.errors import StorageError
-from edge_agent.sqlite import connect, connect_to_read
+from edge_agent.store import notes
+from edge_agent.store.sqlite import connect, connect_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

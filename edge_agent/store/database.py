@@ -1,4 +1,4 @@
-"""The agent's one SQLite file, as the event loop sees it; `edge_agent.writer` is the one thread that writes it.
+"""The agent's one SQLite file, as the event loop sees it; `edge_agent.store.writer` is the one thread that writes it.
 
 Callers submit pieces of work, and whatever is queued is committed as one transaction (group commit). What becomes true
 in memory is told in the event loop, after the commit.
@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.log import get_logger
-from edge_agent import notes
 from edge_agent.errors import StorageClosed, StorageCorrupt, StorageError
-from edge_agent.reserve import Reserve
-from edge_agent.sqlite import Trouble, connect, trouble_of
-from edge_agent.transaction import Piece, Transaction
-from edge_agent.writer import Writer
+from edge_agent.store import notes
+from edge_agent.store.reserve import Reserve
+from edge_agent.store.sqlite import Trouble, connect, trouble_of
+from edge_agent.store.transaction import Piece, Transaction
+from edge_agent.store.writer import Writer
 
 if TYPE_CHECKING:
     import sqlite3

@@ -29,17 +29,17 @@ from broker.messages import (
     digest,
     encode,
 )
-from edge_agent import inbox, rows
-from edge_agent.database import Database
-from edge_agent.journal import Journal
 from edge_agent.rules.attempts import Held, Known, Ref
-from edge_agent.tail import TAIL_EVENTS
+from edge_agent.store import inbox, rows
+from edge_agent.store.database import Database
+from edge_agent.store.journal import Journal
+from edge_agent.store.tail import TAIL_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from broker.messages import AnyEvent
-    from edge_agent.database import Transaction
+    from edge_agent.store.database import Transaction
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from broker.messages import Reply
-    from edge_agent.database import Transaction
+    from edge_agent.store.database import Transaction
 
 _HELD = "SELECT task, attempt, digest, spec, via, reply, accepted_at, running, handle FROM inbox ORDER BY task, attempt"
 _HOLD = """

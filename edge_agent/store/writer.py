@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from broker.log import get_logger
 from edge_agent.errors import StorageCorrupt, StorageError
-from edge_agent.room import Room
-from edge_agent.sqlite import Trouble, trouble_of
-from edge_agent.transaction import Piece, Statement, Transaction
+from edge_agent.store.room import Room
+from edge_agent.store.sqlite import Trouble, trouble_of
+from edge_agent.store.transaction import Piece, Statement, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from edge_agent.reserve import Reserve
+    from edge_agent.store.reserve import Reserve
 
 MAX_GROUP = 256
 """Pieces of work in one transaction, so that the first of them does not wait for ever."""

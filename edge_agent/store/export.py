@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 from pydantic_core import from_json, to_json
 
-from edge_agent.sqlite import connect_to_read
+from edge_agent.store.sqlite import connect_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
