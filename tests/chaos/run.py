@@ -48,8 +48,8 @@ async def run(
 ) -> Result:
     """Run for so many seconds, and judge. The folder stays where something went wrong."""
     folder = Path(tempfile.mkdtemp(prefix=f"holdfast-chaos-{seed}-"))
-    library = _faketime()
-    skipped = _impossible(library)
+    library = faketime()
+    skipped = impossible(library)
     async with make_house(CITY, folder, library) as house:
         await house.ready()
         faults = plan_faults(seed, seconds, CITY, without=skipped)
@@ -99,17 +99,18 @@ def _gather(house: House, stream: Stream, nemesis: Nemesis, doubts: list[Doubt],
         )
 
 
-def _impossible(library: str | None) -> dict[Kind, str]:
+def impossible(library: str | None) -> dict[Kind, str]:
     """Return what cannot be broken here, and why."""
-    impossible = {}
+    found = {}
     if not disks.may_mount():
-        impossible[Kind.FILL_DISK] = "mounting a small file system takes root on Linux"
+        found[Kind.FILL_DISK] = "mounting a small file system takes root on Linux"
     if library is None:
-        impossible[Kind.STEP_CLOCK] = "libfaketime is not installed"
-    return impossible
+        found[Kind.STEP_CLOCK] = "libfaketime is not installed"
+    return found
 
 
-def _faketime() -> str | None:
+def faketime() -> str | None:
+    """Return the library that gives a process a clock of its own, if it is here."""
     found = [str(file) for pattern in LIBFAKETIME for file in Path("/").glob(pattern)]
     return found[0] if found else None
 
