@@ -19,7 +19,7 @@ def main() -> int:
     seconds = float(os.environ.get("CHAOS_SECONDS") or 60)
     rate = float(os.environ.get("CHAOS_RATE") or TASKS_A_SECOND)
     print(f"chaos: {seconds:g} s, {rate:g} tasks a second, CHAOS_SEED={seed}", flush=True)  # noqa: T201
-    logging.getLogger("mqtt").setLevel(logging.ERROR)  # that publications wait for a broker that is down is no news here
+    logging.getLogger("mqtt").setLevel(logging.ERROR)  # publications wait for a broker that is down: no news here
     line = LiveLine()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything that was started ends with us
     result = asyncio.run(run(seed, seconds, rate=rate, show=line.show))
