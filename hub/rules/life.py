@@ -35,6 +35,7 @@ _OVER = _ENDED | {AttemptState.DECLINED}
 CANCELLING = "cancelling"
 TO_BE_CANCELLED = "to be cancelled"
 NOT_IN_TIME = "not started in time"
+NOT_TAKEN = "another attempt was faster"
 
 Verdict = tuple[Case, tuple[Drop, ...]]
 Rule = Callable[[Case], Case]
@@ -140,9 +141,9 @@ def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdi
     if case.task.state in ENDED:
         return settle_ends(case, attempt), ()
     if event.outcome is Outcome.SUCCEEDED or (_may_hold(case.task, event, worker) and not told_to_stop):
-        moved = Case(_retry(case, event, now), case.attempts) if _tries_again(case, event) else None
         drops = drops_of_others(case, attempt, f"{worker} has done it")
-        return moved or settle_ends(case, attempt), drops
+        moved = Case(_retry(case, event, now), case.attempts) if _tries_again(case, event) else None
+        return _put_untaken_aside(moved or settle_ends(case, attempt)), drops
     return _with(case, attempt._replace(superseded=True)), ()
 
 
@@ -216,7 +217,7 @@ def in_hands_of(case: Case, attempt: Attempt) -> Case:
     task = case.task
     before = case.attempts.get((task.attempt, task.worker or ""))
     if before and (before.number, before.worker) != (attempt.number, attempt.worker) and before.state in _LIVE:
-        case = _with(case, before._replace(superseded=True))
+        case = _with(case, _put_aside(before))
     task = task._replace(
         state=TaskState.RUNNING,
         worker=attempt.worker,
@@ -227,6 +228,21 @@ def in_hands_of(case: Case, attempt: Attempt) -> Case:
         offered_to=None,
     )
     return _with(Case(task, case.attempts), attempt._replace(superseded=False))
+
+
+def _put_untaken_aside(case: Case) -> Case:
+    """Return the case with no attempt that looks as if its worker might still take it."""
+    untaken = [one for one in case.attempts.values() if one.state is AttemptState.ASSIGNED]
+    for attempt in untaken:
+        case = _with(case, _put_aside(attempt))
+    return case
+
+
+def _put_aside(attempt: Attempt) -> Attempt:
+    """Return an attempt whose place another has taken. If nobody had taken this one, nobody may ever tell of it."""
+    if attempt.state is AttemptState.ASSIGNED:
+        return attempt._replace(state=AttemptState.LOST, error=NOT_TAKEN, superseded=True)
+    return attempt._replace(superseded=True)
 
 
 def _drop(case: Case, attempt: Attempt, why: str) -> Drop:

@@ -309,6 +309,19 @@ def test_a_late_success_ends_it_and_the_other_is_dropped() -> None:
     assert (drop.worker, drop.attempt, drop.reason) == ("w2", 2, "w1 has done it")
 
 
+def test_what_was_only_sent_when_another_attempt_ended_the_task_does_not_look_as_if_it_went_on() -> None:
+    sent = assign(on_lost(running(), 1, "w1 is offline", NOW), "w2", 40)
+    done, drops = finish(sent)
+    assert [(drop.worker, drop.attempt) for drop in drops] == [("w2", 2)]
+    assert (done.attempts[2, "w2"].state, done.attempts[2, "w2"].superseded) == (AttemptState.LOST, True)
+
+    taken, drops = accept(done, "w2", 2)  # it had taken it after all
+    assert [(drop.worker, drop.attempt) for drop in drops] == [("w2", 2)]
+    stopped, _ = finish(taken, Outcome.CANCELLED, "w2", 2)
+    assert (stopped.attempts[2, "w2"].state, stopped.attempts[2, "w2"].superseded) == (AttemptState.CANCELLED, True)
+    assert (stopped.task.state, stopped.task.worker) == (TaskState.SUCCEEDED, "w1")
+
+
 def test_a_success_of_an_attempt_that_was_told_to_stop_counts_all_the_same() -> None:
     case, _ = accept(moved(), "w1", 1)
     case, _ = finish(case, Outcome.SUCCEEDED, "w1", 1)
@@ -487,6 +500,8 @@ def _check(before: Case, case: Case) -> None:
         end = case.attempts[task.attempt, task.worker or ""]
         assert not end.superseded
         assert (end.result, end.error, end.finished_ms) == (task.result, task.error, task.finished_ms)
+    if task.state in ENDED and before.task.state not in ENDED:
+        assert not [one for one in case.attempts.values() if one.state is AttemptState.ASSIGNED]
     won = [one for one in case.attempts.values() if one.state is AttemptState.SUCCEEDED and not one.superseded]
     assert len(won) <= 1
 
