@@ -115,10 +115,11 @@ def on_declined(case: Case, event: TaskDeclined, worker: str) -> Verdict:
     if attempt.state in _OVER:
         return case, ()
     attempt = attempt._replace(state=AttemptState.DECLINED, finished_ms=event.at, error=event.reason)
-    task = case.task
-    if _may_hold(task, event, worker):
-        task = _given_back(task, f"{worker} declined it: {event.reason}", event.at)._replace(attempt=event.attempt)
-    return _with(Case(task, case.attempts), attempt), ()
+    if not _may_hold(case.task, event, worker):
+        return _with(case, attempt), ()
+    drops = drops_of_others(case, attempt, f"{worker} has declined a later attempt")
+    task = _given_back(case.task, f"{worker} declined it: {event.reason}", event.at)._replace(attempt=event.attempt)
+    return _put_untaken_aside(_with(Case(task, case.attempts), attempt)), drops
 
 
 def on_finished(case: Case, event: TaskFinished, worker: str, now: int) -> Verdict:

@@ -58,6 +58,7 @@ class Site:
             "site": "site-a",
             "root": self.hub.settings.root,
             "broker_url": self.way.url,
+            "heartbeat_interval_seconds": 0.5,  # so that a link that hangs is noticed by what waits in it
             "control_plane_url": str(self.hub.http.base_url),
             "poll_interval_seconds": POLL_SECONDS,
             "offline_dir": self.directory,
