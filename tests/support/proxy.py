@@ -37,6 +37,7 @@ class Proxy:
         self._passable.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -50,6 +51,10 @@ class Proxy:
         if self._server:
             self._server.close()
             await self._server.wait_closed()
+        await asyncio.sleep(0)  # what was accepted in this very turn begins to be served
+        while self._serving:
+            await asyncio.wait(set(self._serving))
+        await asyncio.sleep(0)  # and what was aborted is closed in the next
 
     def cut(self) -> None:
         """Break all connections, and let no new one come about."""
@@ -75,6 +80,10 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
         try:
             await self._connect_through(reader, writer)
         finally:
