@@ -43,6 +43,10 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
+WORTH_ANOTHER_TRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
+"""What a task that may run twice is tried again after. The worker answers who asked by it, the hub retries by it."""
+
+
 def _number_tag(value: object) -> str:
     return "<int>" if isinstance(value, int) and not isinstance(value, bool) else "<float>"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-from broker.messages import MAX_MESSAGE_BYTES, Outcome, Reply, TaskFinished
+from broker.messages import MAX_MESSAGE_BYTES, WORTH_ANOTHER_TRY, Outcome, Reply, TaskFinished
 from broker.problems import explain
 from edge_agent.rules.attempts import Ending
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from edge_agent.rules.attempts import Held
 
 MAX_ERROR_CHARACTERS = 4096
-
-_WORTH_ANOTHER_TRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
 
 
 def finished(held: Held, ending: Ending, at: int) -> TaskFinished:
@@ -30,7 +28,7 @@ def finished(held: Held, ending: Ending, at: int) -> TaskFinished:
 
 def is_last(held: Held, ending: Ending) -> bool:
     """Tell whether who asked can be answered: whether the hub will not try the task again after this end."""
-    if not held.spec.idempotent or ending.outcome not in _WORTH_ANOTHER_TRY:
+    if not held.spec.idempotent or ending.outcome not in WORTH_ANOTHER_TRY:
         return True
     return held.ref.attempt >= held.spec.retry.max_attempts
 

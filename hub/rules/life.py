@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from broker.messages import Outcome
+from broker.messages import WORTH_ANOTHER_TRY, Outcome
 from hub.rules.ends import REACHED_AN_END, settle_ends
 from hub.rules.task import ENDED, HELD, Attempt, AttemptState, Case, Drop, Task, TaskState
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         TaskStarted,
     )
 
-_WORTH_ANOTHER_TRY = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
 _LIVE = frozenset({AttemptState.ASSIGNED, AttemptState.ACCEPTED, AttemptState.RUNNING})
 _ENDED = REACHED_AN_END | {AttemptState.REFUSED}
 _OVER = _ENDED | {AttemptState.DECLINED}
@@ -252,7 +251,7 @@ def _drop(case: Case, attempt: Attempt, why: str) -> Drop:
 
 def _tries_again(case: Case, event: TaskFinished) -> bool:
     task = case.task
-    return event.outcome in _WORTH_ANOTHER_TRY and task.idempotent and _tries(case) < task.max_attempts
+    return event.outcome in WORTH_ANOTHER_TRY and task.idempotent and _tries(case) < task.max_attempts
 
 
 def _tries(case: Case) -> int:
