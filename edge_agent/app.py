@@ -17,6 +17,7 @@ from broker.log import get_logger
 from broker.messages import Bootstrap
 from broker.topics import Events, Topics
 from edge_agent import plugins
+from edge_agent.abilities import Abilities
 from edge_agent.answers import Answers
 from edge_agent.bootstrap import find_broker, wait_for_move
 from edge_agent.errors import StorageClosed, StorageCorrupt, StorageError
@@ -73,8 +74,9 @@ class App:
         self.registry = Registry.of(
             (handler for agent in everyone for handler in agent.handlers.values()),
             allow_commands=settings.allow_commands,
-            capabilities=settings.capabilities,
         )
+        self.abilities = Abilities(self.registry.kinds, settings.capabilities)
+        self.abilities.listen(self._on_abilities)
         self._timers = [timer for agent in everyone for timer in agent.timers]
         self.offline = OfflineDir(settings.offline_dir)
         self.name = Name(settings.site, settings.id or "")
@@ -93,17 +95,19 @@ class App:
         self.runner = Runner(
             slots=settings.slots,
             executors=self.registry.kinds,
+            abilities=self.abilities,
             database=self.database,
             journal=self.journal,
             answers=self.answers,
+            hub_is_there=self._hub_is_there,
         )
         self.intake = Intake(
             database=self.database,
             journal=self.journal,
             runner=self.runner,
             answers=self.answers,
-            executors=self.registry.kinds,
-            capabilities=settings.capabilities,
+            abilities=self.abilities,
+            hub_is_there=self._hub_is_there,
         )
         self._presence = self._make_presence()
         self.session: Session | None = None
@@ -208,6 +212,14 @@ class App:
         self.session = self._make_session(place.broker_url, Topics(place.root))
         await self.session.run()
 
+    def _on_abilities(self) -> None:
+        self.runner.on_abilities()
+        if self.session:
+            self.session.on_abilities()
+
+    def _hub_is_there(self) -> bool:
+        return self._uplink is not None and self._uplink.is_open
+
     def _has_broker(self) -> bool:
         """Tell whether the broker is where it was: by HTTP, too, a worker may learn that it has moved."""
         return self.online.is_set() and self._ways is not None and self._ways.transport == "mqtt"
@@ -222,13 +234,11 @@ class App:
     def _make_presence(self) -> Presence:
         settings = self.settings
         profile = Profile(
-            capabilities=settings.capabilities,
             slots=settings.slots,
-            kinds=tuple(sorted(self.registry.kinds)),
             heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
             session_expiry_seconds=settings.session_expiry_seconds,
         )
-        return Presence(profile, self.database, self.journal, self.runner)
+        return Presence(profile, self.abilities, self.database, self.journal, self.runner)
 
     def _make_session(self, broker_url: str, topics: Topics) -> Session:
         settings, worker = self.settings, self.name.worker
@@ -255,7 +265,6 @@ class App:
             loop.time,
             on_prompt=self.database.allow_holding,
         )
-        self.intake.hub_is_there = lambda: self._uplink is not None and self._uplink.is_open
         return Session(
             self.name,
             topics,

@@ -5,7 +5,9 @@ HoldfastError (broker.errors)
 │   └── StorageClosed     work was submitted after the database was closed
 │       └── StorageCorrupt    the file is damaged: it is set aside, and the agent begins a new one
 ├── PluginError           a module of handlers cannot be used: ends the program with exit code 2
-└── TaskFailed            an executor's way to end an attempt as failed, with a result of its own
+├── TaskFailed            an executor's way to end an attempt as failed, with a result of its own
+├── TaskInterrupted       an executor's way to say that something else put an end to it: the engine stopped, for example
+└── CannotRunHere         an executor's way to give an attempt back of which nothing has begun
 """
 
 from __future__ import annotations
@@ -58,3 +60,20 @@ class TaskFailed(HoldfastError):
         super().__init__(error)
         self.error = error
         self.result = result
+
+
+class TaskInterrupted(HoldfastError):
+    """An attempt that something else than its task put an end to."""
+
+    def __init__(self, error: str, result: JsonValue = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.result = result
+
+
+class CannotRunHere(HoldfastError):
+    """An attempt that cannot be begun here now: another worker may run it, or this one later."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

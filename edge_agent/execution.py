@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.log import get_logger
 from broker.messages import Outcome
-from edge_agent.errors import TaskFailed
+from edge_agent.errors import CannotRunHere, TaskFailed, TaskInterrupted
 from edge_agent.rules import endings
 from edge_agent.rules.attempts import Ending
 
@@ -48,7 +48,7 @@ class Execution:
                 self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def run(self, params: Mapping[str, JsonValue]) -> Ending:
-        """Run it to its end."""
+        """Run it to its end. Raises `CannotRunHere`."""
         if self._stopped is not None:
             return self._stopped
         return await self._see_through(self._executor.run(params, self._context))
@@ -73,6 +73,12 @@ class Execution:
                 result = await work
         except TaskFailed as failed:
             return endings.failure(failed.error, failed.result)
+        except TaskInterrupted as interrupted:
+            return Ending(Outcome.INTERRUPTED, interrupted.result, interrupted.error)
+        except CannotRunHere:
+            if self._stopped is None:
+                raise
+            return self._stopped
         except asyncio.CancelledError as error:
             if _is_cancelled():  # the agent ends
                 raise

@@ -139,6 +139,11 @@ class Greeter:
                 async with asyncio.timeout_at(due):
                     await self._look.wait()
 
+    def tell_change(self) -> None:
+        """Say hello anew, since the worker can do other things now."""
+        self._handshake = rules.on_changed(self._handshake, asyncio.get_running_loop().time())
+        self._look.set()
+
     # -- hearing -----------------------------------------------------------------------------------------------------
 
     def on_sync(self, sync: Sync, heard_at: int) -> None:

@@ -16,11 +16,11 @@ from edge_agent.rules.attempts import Held, Ref
 from edge_agent.store import inbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from broker.messages import Assignment, Scalar
+    from broker.messages import Assignment
+    from edge_agent.abilities import Abilities
     from edge_agent.answers import Answers
-    from edge_agent.executors import Executor
     from edge_agent.rules.admission import Message, Verdict
     from edge_agent.runner import Runner
     from edge_agent.store.database import Database, Transaction
@@ -45,16 +45,15 @@ class Intake:
         journal: Journal,
         runner: Runner,
         answers: Answers,
-        executors: Mapping[str, Executor],
-        capabilities: Mapping[str, Scalar],
+        abilities: Abilities,
+        hub_is_there: Callable[[], bool],
     ) -> None:
         self._database = database
         self._journal = journal
         self._runner = runner
         self._answers = answers
-        self._executors = executors
-        self._capabilities = capabilities
-        self.hub_is_there: Callable[[], bool] = lambda: False
+        self._abilities = abilities
+        self._hub_is_there = hub_is_there
 
     async def take(self, message: Message) -> None:
         """Take in one message of a tasks topic; return after the commit, when it may be acknowledged.
@@ -76,8 +75,11 @@ class Intake:
         return held.ref.task
 
     def _host(self) -> Host:
-        room = self._runner.queued < self._runner.slots * QUEUED_PER_SLOT or not self.hub_is_there()
-        return Host(self._executors, self._capabilities, has_room=room)
+        abilities = self._abilities
+        if not self._hub_is_there():  # nobody could place elsewhere what has no room, or what is not to be had just now
+            return Host(abilities.usual_kinds, abilities.usual_capabilities)
+        room = self._runner.queued < self._runner.slots * QUEUED_PER_SLOT
+        return Host(abilities.kinds, abilities.capabilities, has_room=room)
 
     async def settled(self) -> None:
         """Return when all that was ever taken is committed, or its commit has failed."""

@@ -13,9 +13,10 @@ from broker.clock import new_id, now_ms
 from broker.messages import Birth, HeartbeatMessage, TaskRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from broker.messages import ClockSample, Scalar
+    from broker.messages import ClockSample
+    from edge_agent.abilities import Abilities
     from edge_agent.rules.attempts import Ref
     from edge_agent.runner import Runner
     from edge_agent.store.database import Database
@@ -38,9 +39,7 @@ class Name:
 class Profile:
     """What does not change while the agent runs."""
 
-    capabilities: Mapping[str, Scalar]
     slots: int
-    kinds: tuple[str, ...]
     heartbeat_interval_seconds: float
     session_expiry_seconds: int
 
@@ -50,14 +49,18 @@ class Presence:
 
     Args:
         profile: What this worker is.
+        abilities: What it can do.
         database: Whether the disk takes anything.
         journal: What it has to report.
         runner: What it does.
 
     """
 
-    def __init__(self, profile: Profile, database: Database, journal: Journal, runner: Runner) -> None:
+    def __init__(
+        self, profile: Profile, abilities: Abilities, database: Database, journal: Journal, runner: Runner
+    ) -> None:
         self.profile = profile
+        self._abilities = abilities
         self._database = database
         self._journal = journal
         self._runner = runner
@@ -84,9 +87,9 @@ class Presence:
             boot=self.boot,
             at=now_ms(),
             version=__version__,
-            capabilities=dict(profile.capabilities),
+            capabilities=dict(self._abilities.capabilities),
             slots=profile.slots,
-            kinds=profile.kinds,
+            kinds=tuple(sorted(self._abilities.kinds)),
             heartbeat_interval_seconds=profile.heartbeat_interval_seconds,
             session_expiry_seconds=profile.session_expiry_seconds,
             journal=self._journal.position,

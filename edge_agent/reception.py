@@ -165,6 +165,7 @@ class Reception:
         await self._greeter.beat(connection)  # the clock, before any event that is stamped by it
         if self._greeter.is_synced:  # with the hub that is there now
             self._uplink.on_sync(sync.stream, sync.committed_through, sync.credit)
+            self._runner.on_hub()
             log.info("synced", stream=sync.stream, committed_through=sync.committed_through)
         if self._takes_tasks:
             await self._intake.take_assigned(sync.send)

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING
 
 from broker.clock import now_ms
 from broker.log import get_logger
-from broker.messages import Outcome, TaskDeclined
+from broker.messages import Outcome
 from edge_agent.context import TaskContext
-from edge_agent.errors import StorageError
+from edge_agent.errors import CannotRunHere
 from edge_agent.execution import Execution
+from edge_agent.handback import HandBack
 from edge_agent.record import Record
 from edge_agent.rules import endings
-from edge_agent.rules.admission import STOPPING, Take
+from edge_agent.rules.admission import STOPPING
 from edge_agent.rules.attempts import Ending, Held, Ref
 from edge_agent.rules.waiting import Waiting
 from edge_agent.store import inbox
+from edge_agent.unable import Unable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
+    from edge_agent.abilities import Abilities
     from edge_agent.answers import Answers
     from edge_agent.executors import Executor
     from edge_agent.store.database import Database, Transaction
@@ -52,9 +55,11 @@ class Runner:
     Args:
         slots: How many run at one time.
         executors: What runs, by kind.
+        abilities: Which of that can run now.
         database: Where ends are committed,
         journal: in one transaction with their report,
         answers: and with the answer to who asked.
+        hub_is_there: Whether somebody could place elsewhere what cannot run here.
 
     """
 
@@ -63,12 +68,15 @@ class Runner:
         *,
         slots: int,
         executors: Mapping[str, Executor],
+        abilities: Abilities,
         database: Database,
         journal: Journal,
         answers: Answers,
+        hub_is_there: Callable[[], bool],
     ) -> None:
         self.slots = slots
         self._executors = executors
+        self._abilities = abilities
         self._database = database
         self._journal = journal
         self._record = Record(database=database, journal=journal, answers=answers, on_ended=self._let_go)
@@ -76,6 +84,8 @@ class Runner:
         self._latest: dict[str, Ref] = {}
         self._waiting = Waiting()
         self._behind: dict[str, Held] = {}
+        self._hand_back = HandBack(database, journal, self._forget)
+        self._unable = Unable(self._hand_back, hub_is_there, retry=self.on_abilities)
         self._running: dict[Ref, _Running] = {}
         self._ending: set[Ref] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -91,7 +101,7 @@ class Runner:
     @property
     def queued(self) -> int:
         """How many attempts wait for a slot."""
-        return len(self._waiting) + len(self._behind)
+        return len(self._waiting) + len(self._behind) + len(self._unable)
 
     @property
     def held(self) -> list[Ref]:
@@ -118,6 +128,7 @@ class Runner:
                 self._attend(group, running, running.execution.resume(running.held.spec.params, running.held.handle))
             self._fill_slots()
             group.create_task(self._watch_record(), name="record")
+            group.create_task(self._unable.run(), name="unable")
             await self._closed.wait()
 
     def submit(self, attempts: Iterable[Held]) -> None:
@@ -136,8 +147,18 @@ class Runner:
             elif self._is_busy(held.ref.task):
                 self._behind[held.ref.task] = held
             else:
-                self._waiting.add(held)
+                self._queue(held)
         self._fill_slots()
+
+    def on_abilities(self) -> None:
+        """Follow what the worker can do now: begin what has waited for it, hand back what cannot be begun any more."""
+        for held in (*self._unable.clear(), *self._waiting.clear()):
+            self._queue(held)
+        self._fill_slots()
+
+    def on_hub(self) -> None:
+        """Hand back what cannot run here: a hub is there now, to place it elsewhere."""
+        self._unable.on_hub()
 
     def cancel(self, ref: Ref, reason: str) -> None:
         """End an attempt as cancelled, if it is held and has not ended."""
@@ -155,18 +176,9 @@ class Runner:
 
     async def hand_back(self) -> None:
         """Give what is queued back to the hub, which places it elsewhere; on a full disk it waits for a next start."""
-        attempts = [*self._waiting.clear(), *self._behind.values()]
+        attempts = [*self._waiting.clear(), *self._behind.values(), *self._unable.clear()]
         self._behind.clear()
-        if not attempts:
-            return
-        try:
-            await self._database.commit(partial(self._write_declines, attempts=attempts))
-        except StorageError as error:
-            log.warning("tasks_not_handed_back", count=len(attempts), reason=error.reason)
-        else:
-            for held in attempts:
-                self._forget(held)
-            log.info("tasks_handed_back", count=len(attempts))
+        await self._hand_back.decline([(held, STOPPING) for held in attempts])
 
     async def idle(self) -> None:
         """Wait until nothing runs, and every end is committed."""
@@ -177,20 +189,15 @@ class Runner:
         for running in list(self._running.values()):
             running.execution.stop(Ending(Outcome.INTERRUPTED, error="the worker was stopped while it ran"))
 
-    def _write_declines(self, transaction: Transaction, attempts: list[Held]) -> None:
-        inbox.release(transaction, [one.ref for one in attempts])
-        at = now_ms()
-        events = [
-            TaskDeclined(
-                at=at,
-                task=one.ref.task,
-                attempt=one.ref.attempt,
-                reason=STOPPING,
-                injected=Take(one).injected,
-            )
-            for one in attempts
-        ]
-        self._journal.append(transaction, events)
+    # -- what cannot run here at the moment --------------------------------------------------------------------------
+
+    def _queue(self, held: Held) -> None:
+        """Let an attempt wait for a slot, or for what it needs."""
+        why = self._abilities.why_not(held.spec) if held.spec.kind in self._executors else None
+        if why is None:
+            self._waiting.add(held)
+        else:
+            self._unable.add(held, why)
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
@@ -234,13 +241,23 @@ class Runner:
         group.create_task(self._hold_slot(running.held, work), name=f"task-{running.held.ref.task}")
 
     async def _hold_slot(self, held: Held, work: Coroutine[None, None, Ending | None]) -> None:
-        ending = await work
+        try:
+            ending = await work or Ending(Outcome.INTERRUPTED, error=DIED)
+        except CannotRunHere as refused:
+            log.warning("task_cannot_run_here", task=held.ref.task, kind=held.spec.kind, reason=refused.reason)
+            self._leave_slot(held)
+            self._unable.add(held, refused.reason)
+        else:
+            self._leave_slot(held)
+            self._end(held, ending)
+        self._fill_slots()
+
+    def _leave_slot(self, held: Held) -> None:
+        """Let the slot go, and a newer attempt at the task have its turn."""
         del self._running[held.ref]
         newer = self._behind.pop(held.ref.task, None)
         if newer is not None:
-            self._waiting.add(newer)
-        self._end(held, ending or Ending(Outcome.INTERRUPTED, error=DIED))
-        self._fill_slots()
+            self._queue(newer)
 
     async def _begin_and_execute(self, running: _Running) -> Ending:
         held = running.held
@@ -261,7 +278,7 @@ class Runner:
         running = self._running.get(ref)
         if running is not None:
             running.execution.stop(ending)
-        held = self._waiting.remove(ref)
+        held = self._waiting.remove(ref) or self._unable.remove(ref)
         behind = self._behind.get(ref.task)
         if behind is not None and behind.ref == ref:
             held = self._behind.pop(ref.task)

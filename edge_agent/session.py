@@ -102,6 +102,10 @@ class Session:
         self._site_intake.close()
         await self._intake_closed.wait()
 
+    def on_abilities(self) -> None:
+        """Let the hub know what the worker can do now."""
+        self._greeter.tell_change()
+
     def leave(self) -> None:
         """Call the end `stopped`, which comes when `run` is cancelled; any other cancellation is `offline`."""
         self._greeter.leave()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from broker.clock import now_ms
 from broker.errors import InvalidInput
 from broker.messages import FactObserved, Outcome, TaskProgress
+from edge_agent.abilities import Abilities
 from edge_agent.context import TaskContext
 from edge_agent.execution import Execution
 from edge_agent.executors import Registry
@@ -108,7 +109,8 @@ def _find(
     handler = agent.handlers.get(kind)
     if handler is not None and capabilities is None:
         return handler
-    registry = Registry.of(agent.handlers.values(), allow_commands=allow_commands, capabilities=capabilities or {})
-    if kind not in registry.kinds:
-        raise LookupError(f"{kind} does not run here: there are {', '.join(sorted(registry.kinds))}")
-    return registry.kinds[kind]
+    registry = Registry.of(agent.handlers.values(), allow_commands=allow_commands)
+    kinds = Abilities(registry.kinds, capabilities or {}).kinds
+    if kind not in kinds:
+        raise LookupError(f"{kind} does not run here: there are {', '.join(sorted(kinds))}")
+    return kinds[kind]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
+    from broker.messages import Requirement
     from broker.problems import Problem
     from edge_agent.context import TaskContext
 
@@ -29,6 +31,10 @@ class Executor(Protocol):
 
     kind: str
 
+    @property
+    def requires(self) -> Mapping[str, Requirement]:
+        """What the worker must have to offer it, as a task's `requires`."""
+
     def problems(self, params: Mapping[str, JsonValue]) -> list[Problem]:
         """Return what is wrong with a task's params."""
 
@@ -40,6 +46,8 @@ class Executor(Protocol):
 
         Raises:
             TaskFailed: If it failed in a way that has a result.
+            TaskInterrupted: If something else than the task put an end to it.
+            CannotRunHere: If it cannot be begun here now, and nothing of it has.
             Exception: Whatever else it raises is a failure too.
 
         """
@@ -66,6 +74,7 @@ class BuiltIn(Generic[ParamsType]):
 
     kind: str
     model: type[ParamsType]
+    requires: Mapping[str, Requirement] = MappingProxyType({})
 
     def problems(self, params: Mapping[str, JsonValue]) -> list[Problem]:
         """Return what the model says is wrong."""

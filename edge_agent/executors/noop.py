@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
+    from broker.messages import Requirement
     from broker.problems import Problem
     from edge_agent.context import TaskContext
 
@@ -17,6 +19,7 @@ class Noop:
     """Does nothing: to try the way, and to measure it."""
 
     kind = "noop"
+    requires: Mapping[str, Requirement] = MappingProxyType({})
 
     def problems(self, params: Mapping[str, JsonValue]) -> list[Problem]:  # noqa: ARG002
         """Take any params."""

@@ -1,25 +1,20 @@
-"""The kinds of task that this worker offers, by name."""
+"""The kinds of task that there is code for, by name. Which of them are offered, `edge_agent.abilities` says."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from broker.log import get_logger
 from broker.messages import BUILT_IN_KINDS
-from broker.requirements import unmet
 from edge_agent.errors import PluginError
 from edge_agent.executors.noop import Noop
 from edge_agent.executors.sleep import Sleep
 from edge_agent.rules.policy import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from broker.messages import Scalar
     from edge_agent.executors.base import Executor
     from edge_agent.executors.handler import Handler
-
-log = get_logger(__name__)
 
 
 class Registry:
@@ -27,13 +22,10 @@ class Registry:
 
     def __init__(self) -> None:
         self.kinds: dict[str, Executor] = {}
-        self._names: set[str] = set()
 
     @classmethod
-    def of(
-        cls, handlers: Iterable[Handler], *, allow_commands: Iterable[str], capabilities: Mapping[str, Scalar]
-    ) -> Registry:
-        """Return the built-in kinds, and those of `handlers` that the worker's capabilities allow.
+    def of(cls, handlers: Iterable[Handler], *, allow_commands: Iterable[str] = ()) -> Registry:
+        """Return the built-in kinds and those of `handlers`.
 
         `command` is offered only where some command is allowed. Raises `PluginError` for a name that is taken.
         """
@@ -46,22 +38,17 @@ class Registry:
 
             registry.add(Command(patterns))
         for handler in handlers:
-            registry.add_handler(handler, capabilities)
+            registry.add_handler(handler)
         return registry
 
     def add(self, executor: Executor) -> None:
         """Offer a kind."""
         self.kinds[executor.kind] = executor
 
-    def add_handler(self, handler: Handler, capabilities: Mapping[str, Scalar]) -> None:
-        """Offer a handler under its name, unless the worker lacks what it requires."""
+    def add_handler(self, handler: Handler) -> None:
+        """Offer a handler under its name."""
         if handler.kind in BUILT_IN_KINDS:
             raise PluginError(f"{handler.kind} is a built-in kind: give the handler another name")
-        if handler.kind in self._names:
+        if handler.kind in self.kinds:
             raise PluginError(f"{handler.kind} is the name of two handlers: give one of them another name")
-        self._names.add(handler.kind)
-        lacking = unmet(handler.requires, capabilities)
-        if lacking:
-            log.warning("handler_not_offered", kind=handler.kind, reason="; ".join(lacking))
-            return
         self.add(handler)

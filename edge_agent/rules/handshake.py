@@ -63,6 +63,11 @@ def on_overwritten(state: Handshake, now: float) -> Handshake:
     return replace(state, hello_at=now)
 
 
+def on_changed(state: Handshake, now: float) -> Handshake:
+    """The worker can do other things now than its birth says."""
+    return replace(state, hello_at=now)
+
+
 def on_hello(state: Handshake, now: float) -> Handshake:
     """Hello was said; wait for the answer, if there is one to come."""
     if state.synced:

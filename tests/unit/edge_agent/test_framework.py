@@ -147,7 +147,7 @@ def test_two_handlers_of_one_name_are_refused_within_an_agent_and_between_two() 
     with pytest.raises(PluginError, match="same is the name of two handlers"):
         one.task("same")(fails)
     with pytest.raises(PluginError, match="same is the name of two handlers"):
-        Registry.of([*two.handlers.values(), *one.handlers.values()], allow_commands=(), capabilities={})
+        Registry.of([*two.handlers.values(), *one.handlers.values()])
 
 
 def test_a_function_that_cannot_be_called_by_names_is_refused() -> None:
