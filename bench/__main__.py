@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench import drain, idle, journal, tasks
+from bench import drain, idle, journal, output, placement, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,8 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "idle": idle.rows,
     "drain": drain.rows,
     "journal": journal.rows,
+    "output": output.rows,
+    "placement": placement.rows,
 }
 """Each in a house of its own, so that none finds what another has left."""
 

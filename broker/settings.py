@@ -14,7 +14,7 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -129,9 +129,11 @@ def _named(problems: list[Problem], kind: type[ProgramSettings], from_file: Mapp
     named = []
     for problem in problems:
         name, dot, rest = problem.field.partition(".")
+        setting = name.partition("[")[0]
         variable = f"{prefix}{name.upper()}"
-        in_file = name in from_file and variable not in os.environ
-        close = difflib.get_close_matches(name, kind.model_fields, n=1) if problem.expected == NO_SUCH_FIELD else []
+        in_file = setting in from_file and f"{prefix}{setting.upper()}" not in os.environ
+        is_none = problem.expected == NO_SUCH_FIELD and not rest
+        close = difflib.get_close_matches(name, kind.model_fields, n=1) if is_none else []
         expected = f"a setting; did you mean {close[0]}?" if close else problem.expected
         where = (name if in_file else variable) + dot + rest
         named.append(Problem(where, _masked(_as_typed(problem.value)), expected))
@@ -160,8 +162,12 @@ def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
     if isinstance(value, dict | list | tuple):
-        return _masked(json.dumps(value, ensure_ascii=False))
+        return _masked(json.dumps(value, ensure_ascii=False, default=_as_given))
     return "" if value is None else _masked(str(value))
+
+
+def _as_given(model: BaseModel) -> object:
+    return model.model_dump(mode="json", exclude_defaults=True)
 
 
 def _masked(text: str) -> str:

@@ -50,10 +50,10 @@ class Attendance:
         self._ledger = ledger
         self._wire = wire
         self._greeting = greeting
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[Worker], None]] = []
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever a worker comes, goes, or can do other things. It must be quick, and not raise."""
+    def listen(self, listener: Callable[[Worker], None]) -> None:
+        """Call `listener` with a worker that comes, goes, or can do other things. It must be quick, and not raise."""
         self._listeners.append(listener)
 
     def load(self, rows: Iterable[WorkerRow]) -> None:
@@ -75,7 +75,7 @@ class Attendance:
         self._fleet.refresh(worker)
         moved = (before.state, before.reason) != (presence.state, presence.reason)
         if moved or worker.place != place:
-            self._tell()
+            self._tell(worker)
         if moved:
             _log(worker)
         if worker.is_there != was_there:
@@ -143,9 +143,8 @@ class Attendance:
         for name, presence in anew.items():
             workers[name].presence = presence
             _log(workers[name])
-        if anew:
-            self._tell()
-            self._keep_soon([workers[name] for name in anew])
+            self._tell(workers[name])
+        self._keep_soon([workers[name] for name in anew])
 
     def _keep_soon(self, workers: list[Worker]) -> None:
         """Keep what is known of workers, and do not wait for it."""
@@ -153,9 +152,9 @@ class Attendance:
             rows = [worker.row for worker in workers]
             self._ledger.submit(partial(save_workers, rows=rows)).add_done_callback(_report_failure)
 
-    def _tell(self) -> None:
+    def _tell(self, worker: Worker) -> None:
         for listener in self._listeners:
-            listener()
+            listener(worker)
 
 
 def _log(worker: Worker) -> None:

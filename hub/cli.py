@@ -11,9 +11,12 @@ from broker import __version__
 from broker.errors import SettingsError
 from broker.log import configure
 from broker.settings import fail, load_or_exit
+from hub.commands import schedules, tasks
 from hub.settings import HubSettings
 
 app = typer.Typer(name="edge-hub", no_args_is_help=True, add_completion=False, help="The hub of Holdfast.")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(schedules.app, name="schedules")
 
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML file with settings; the environment goes first.")]
 

@@ -2,8 +2,9 @@
 
 It keeps the unended tasks in memory (`hub.rules.waiting`). The database is the truth: each decision is checked against
 it in the transaction that carries it out, and what the transaction changed comes back through the feed. The rooms:
-`hub.placing` gives what waits to workers, `hub.holdings` follows what they say that they hold, `hub.offering` what was
-published to them, and `hub.deadlines` carries out what follows when time is up.
+`hub.placing` gives what waits to workers, `hub.expansion` makes children of what is for each of them, `hub.holdings`
+follows what they say that they hold, `hub.offering` what was published to them, and `hub.deadlines` carries out what
+follows when time is up.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from broker.clock import now_ms
 from hub.courier import Courier
 from hub.deadlines import Deadlines
 from hub.decisions import Decisions
+from hub.expansion import Expansion
 from hub.hearing import Hearing
 from hub.holdings import Holdings
 from hub.offering import Offering
 from hub.placing import Placing
+from hub.rules.children import BEING_EXPANDED
 from hub.rules.presence import was_frozen
 from hub.rules.task import TaskState
 from hub.rules.waiting import Waiting
@@ -28,12 +31,13 @@ if TYPE_CHECKING:
 
     from hub.feed import Feed
     from hub.fleet import Fleet
+    from hub.rules.placement import Judged, Place
     from hub.rules.task import Drop, Task
     from hub.settings import HubSettings
     from hub.store.cases import Change
     from hub.store.ledger import Ledger
     from hub.wire import Wire
-    from hub.worker import Hello
+    from hub.worker import Hello, Worker
 
 TICK_SECONDS = 0.25
 
@@ -43,7 +47,7 @@ class Dispatcher:
 
     def __init__(self, settings: HubSettings, fleet: Fleet, ledger: Ledger, feed: Feed, wire: Wire) -> None:
         accept_timeout_ms = int(settings.accept_timeout_seconds * 1000)
-        self.waiting = Waiting(accept_timeout_ms)
+        self.waiting = Waiting(accept_timeout_ms, settings.limits)
         self._wake = asyncio.Event()
         self._hearing = Hearing(fleet, wire)
         self._courier = Courier(fleet, wire)
@@ -51,6 +55,7 @@ class Dispatcher:
         self._holdings = Holdings(fleet, self.waiting, self._hearing, int(settings.lost_after_seconds * 1000))
         decisions = Decisions(ledger, feed, self.waiting, self._on_failure)
         self._placing = Placing(fleet, self.waiting, decisions, self._courier)
+        self._expansion = Expansion(fleet, self.waiting, decisions)
         self._deadlines = Deadlines(
             fleet=fleet,
             waiting=self.waiting,
@@ -70,6 +75,7 @@ class Dispatcher:
         """Take up what an earlier hub left."""
         for task in tasks:
             self.waiting.put(task, now_ms())
+            self._placing.count_limits(task)
         self._placing.count_all()
 
     def on_changes(self, changes: Sequence[Change]) -> None:
@@ -80,9 +86,10 @@ class Dispatcher:
         self._placing.on_changes(changes)
         self._wake.set()
 
-    def on_fleet(self) -> None:
+    def on_fleet(self, worker: Worker) -> None:
         """Follow a worker that came, went, or can do other things now."""
-        self._placing.on_fleet()
+        self._placing.on_fleet(worker)
+        self._expansion.on_fleet(worker)
         self._wake.set()
 
     def on_link_up(self) -> None:
@@ -116,12 +123,18 @@ class Dispatcher:
         """Return why a task stands where it does, in words; for a pending one always."""
         if task.state is not TaskState.PENDING:
             return task.reason
+        if self._expansion.is_expanding(task):
+            return BEING_EXPANDED
         offer = self.waiting.offer(task.id)
         if offer:
             return self._offering.why(offer)
         if self.waiting.is_delayed(task.id):
             return f"{task.reason}; it waits for its next try"
         return self._placing.why(task)
+
+    def verdicts(self, task: Task) -> list[tuple[Place, Judged]]:
+        """Return what each worker is to a task, by the fleet as it is now, and why."""
+        return self._placing.verdicts(task)
 
     # -- what it does ----------------------------------------------------------------------------------------------
 
@@ -148,6 +161,7 @@ class Dispatcher:
     async def place(self) -> None:
         """Place all that can be placed."""
         self._wake.clear()
+        await self._expansion.expand()
         while await self._placing.place_some():
             pass
 

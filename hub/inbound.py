@@ -15,6 +15,7 @@ from hub.ingest import apply_batch
 from hub.rules.batches import Unreadable, read_batch
 from hub.rules.kept import Rejection
 from hub.store.reports import add_rejections
+from hub.worker import term_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,9 +80,9 @@ class Inbound:
 
     def _tell(self, source: Source, stream: str, changes: Sequence[Change], reading: Reading) -> None:
         if source.birth:
-            # What an earlier session declined, as it stopped, say, the next may take.
+            # What it declined before its hello, as it stopped, or while its engine was gone, it may take now.
             declined = [task for number, task in reading.declined if source.is_behind_hello(stream, number)]
-            self._dispatcher.on_declined(source.worker, source.birth.session, declined)
+            self._dispatcher.on_declined(source.worker, term_of(source.birth), declined)
         self._feed.publish(changes)
         self._dispatcher.on_drops(reading.drops)
         for reply_to, reply in reading.refused:

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 from broker.access import BrokerAddress, ReadableFile, TopicRoot
 from broker.log import LogFormat, LogLevel
 from broker.settings import ProgramSettings
+from hub.rules.placement import Limit
 
 
 class HubSettings(ProgramSettings):
@@ -30,6 +31,9 @@ class HubSettings(ProgramSettings):
         default=90.0, gt=0, description="How long a worker may be offline with its tasks."
     )
     accept_timeout_seconds: float = Field(default=10.0, gt=0, description="How soon a worker must accept a task.")
+    limits: tuple[Limit, ...] = Field(
+        default=(), description="How many tasks of some sort may be with workers at one time (docs/routing.md)."
+    )
     retention_days: float = Field(default=30.0, gt=0, description="How long ended tasks are kept. Pruning comes later.")
     allow_anonymous: bool = Field(default=False, description="Listen beyond loopback without tokens.")
     notify_urls: tuple[str, ...] = Field(default=(), description="Where incidents are told. Comes with incidents.")

@@ -97,10 +97,15 @@ class Worker:
         place, birth = self.place, self.birth
         place.site = self.site
         place.online = self.presence.state is PresenceState.ONLINE
-        place.session = self.presence.session or ""
+        place.session = term_of(birth) if birth else ""
         if birth:
             place.slots, place.kinds, place.capabilities = birth.slots, frozenset(birth.kinds), birth.capabilities
         place.storage_full = self.heartbeat is not None and self.heartbeat.storage == "full"
+
+
+def term_of(birth: Birth) -> str:
+    """Return how long a worker is not offered again what it declined: after its next hello it may do other things."""
+    return f"{birth.session} {birth.at}"
 
 
 @dataclass(frozen=True, slots=True)

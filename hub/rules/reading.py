@@ -28,9 +28,10 @@ from broker.messages.base import MAX_MILLISECONDS
 from broker.problems import Problem, shown
 from hub.rules import life, offers
 from hub.rules.admission import refusals
+from hub.rules.children import is_parent, on_told
 from hub.rules.clocks import correct
 from hub.rules.kept import Rejection, Report
-from hub.rules.task import Case, Drop, new_task
+from hub.rules.task import ENDED, Case, Drop, new_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Set as AbstractSet
@@ -157,8 +158,12 @@ class _Reader:
             self._refuse_clash(case, event, injected)
         elif not life.is_refused(case, event, self._worker):
             self._move(case, event, error_ms)
-            if isinstance(event, TaskDeclined) and not event.busy:
+            if isinstance(event, TaskDeclined) and not event.busy and self._is_open(event.task):
                 self.reading.declined.append((number, event.task))
+
+    def _is_open(self, task: str) -> bool:
+        """Tell whether a task may still be offered to somebody: of one that has ended, nobody would forget it."""
+        return self.reading.cases[task].task.state not in ENDED
 
     def _move(self, case: Case, event: TaskEvent, error_ms: int | None) -> None:
         moved, drops = self._verdict(case, event)
@@ -166,6 +171,8 @@ class _Reader:
         self.reading.drops.extend(drops)
 
     def _verdict(self, case: Case, event: TaskEvent) -> life.Verdict:
+        if is_parent(case.task):
+            return on_told(case, event, self._worker)
         match event:
             case TaskAccepted():
                 return life.on_accepted(case, event, self._worker)

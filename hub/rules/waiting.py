@@ -1,4 +1,7 @@
-"""Where each unended task waits: in the backlog, on offer, for its next try, in a worker's hands. Pure bookkeeping."""
+"""Where each unended task waits: in the backlog, on offer, for its next try, in a worker's hands. Pure bookkeeping.
+
+A parent (`hub.rules.children`) waits apart, until it is expanded; then it waits for its children, and nothing here.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from broker.messages import TaskSpec
+from hub.rules.children import is_parent
 from hub.rules.leases import Lease, Leases
-from hub.rules.placement import Backlog, Shape
+from hub.rules.placement import Backlog, Limit, Shape, labels_of_interest
 from hub.rules.task import ENDED, HELD, Task, TaskState
+from hub.rules.unexpanded import Unexpanded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from broker.messages import Requirement
     from hub.rules.leases import Ref
+
+LONG_SPEC = 4096
+"""Of specs that are longer, in characters, few are remembered: one may have 256 KiB."""
 
 
 @dataclass(slots=True)
@@ -57,13 +66,17 @@ class Waiting:
 
     Args:
         accept_timeout_ms: How soon a worker must accept what it was sent or offered.
+        limits: How many tasks of which sort may be with workers at one time.
 
     """
 
-    def __init__(self, accept_timeout_ms: int) -> None:
-        self.backlog = Backlog()
+    def __init__(self, accept_timeout_ms: int, limits: Sequence[Limit] = ()) -> None:
+        self.backlog = Backlog(limits)
         self.leases = Leases()
+        self.parents = Unexpanded()
         self._accept_timeout_ms = accept_timeout_ms
+        self._labels = labels_of_interest(limits)
+        self.limited = bool(limits)
         self._offers: dict[str, Offer] = {}
         self._unknown: dict[str, str] = {}
         self._delayed: dict[str, Task] = {}
@@ -94,6 +107,7 @@ class Waiting:
         """Forget where a task waits. What is left of it in the heaps is passed over when it falls due."""
         self.leases.release(task)
         self.backlog.remove(task)
+        self.parents.remove(task)
         self._offers.pop(task, None)
         self._unknown.pop(task, None)
         self._delayed.pop(task, None)
@@ -122,6 +136,10 @@ class Waiting:
         for offer in self._offers.values():
             offer.judge_at_ms = now + self._accept_timeout_ms
 
+    def shape(self, task: Task) -> Shape:
+        """Return what placement asks of a task."""
+        return shape_of(task, self._labels)
+
     def is_asked_after(self, worker: str) -> bool:
         """Tell whether there are tasks of which this worker alone can say what became of them."""
         return worker in self._unknown.values()
@@ -145,7 +163,9 @@ class Waiting:
         if task.expires_ms is not None:
             self._expiring[task.id] = task
             heapq.heappush(self._expiries, (task.expires_ms, task.id))
-        if task.offered_to is not None:
+        if is_parent(task):
+            self.parents.add(task)
+        elif task.offered_to is not None:
             self._offers[task.id] = Offer(task, now + self._accept_timeout_ms, now)
         elif task.not_before_ms is not None and task.not_before_ms > now:
             self._delayed[task.id] = task
@@ -154,7 +174,7 @@ class Waiting:
             self._enqueue(task)
 
     def _enqueue(self, task: Task) -> None:
-        self.backlog.add(task.id, shape_of(task), task.priority, task.created_ms)
+        self.backlog.add(task.id, self.shape(task), task.priority, task.created_ms)
 
 
 def _lease(task: Task, worker: str, now: int) -> Lease:
@@ -169,16 +189,31 @@ def _lease(task: Task, worker: str, now: int) -> Lease:
     )
 
 
-def shape_of(task: Task) -> Shape:
-    """Return what placement asks of a task. Tasks of one spec share the work of reading it."""
-    return _shape(task.site, task.pinned, task.spec)
+def shape_of(task: Task, labels: frozenset[str] = frozenset()) -> Shape:
+    """Return what placement asks of a task, with those of its `labels` that matter.
+
+    Tasks of one spec share the work of reading it.
+    """
+    if len(task.spec) > LONG_SPEC:
+        return Shape(task.site, task.pinned, *_asked_at_length(task.spec, labels))
+    return _shape(task.site, task.pinned, task.spec, labels)
 
 
 @lru_cache(maxsize=4096)
-def _shape(site: str | None, pinned: str | None, spec: str) -> Shape:
+def _shape(site: str | None, pinned: str | None, spec: str, labels: frozenset[str]) -> Shape:
+    return Shape(site, pinned, *_asked(spec, labels))
+
+
+def _read(spec: str, labels: frozenset[str]) -> tuple[str, str, Mapping[str, Requirement], tuple[tuple[str, str], ...]]:
+    """Return what a shape has of a spec: the children of a parent share that, each pinned to another worker."""
     asked = TaskSpec.model_validate_json(spec)
     key = asked.model_dump_json(include={"requires"}, by_alias=True, exclude_none=True) if asked.requires else "{}"
-    return Shape(site, pinned, asked.kind, key, asked.requires)
+    told = tuple(sorted((name, value) for name, value in asked.labels.items() if name in labels))
+    return asked.kind, key, asked.requires, told
+
+
+_asked = lru_cache(maxsize=1024)(_read)
+_asked_at_length = lru_cache(maxsize=16)(_read)
 
 
 def _ripe(heap: list[tuple[int, str]], now: int) -> Iterable[str]:

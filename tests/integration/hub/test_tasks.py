@@ -206,6 +206,19 @@ async def test_a_new_session_is_offered_what_the_last_one_declined(world: World,
         assert (await worker.next_assignment()).attempt == 2
 
 
+async def test_a_worker_that_can_do_other_things_now_is_offered_again_what_it_declined(
+    world: World, hub: RunningHub
+) -> None:
+    async with world.worker() as worker:
+        await hub.post({"id": "t1", "kind": "noop"})
+        await worker.next_assignment()
+        await worker.report(TaskDeclined(at=1, task="t1", attempt=1, reason="the engine is gone"))
+        await hub.task("t1", state="pending")
+        worker.capabilities = {"docker": True}
+        await worker.hello()
+        assert (await worker.next_assignment()).attempt == 2
+
+
 async def test_a_failed_task_is_tried_again_after_its_wait(world: World, hub: RunningHub) -> None:
     async with world.worker() as worker:
         await hub.post({"id": "t1", "kind": "noop", "retry": {"max_attempts": 2, "backoff_seconds": 0.2}})

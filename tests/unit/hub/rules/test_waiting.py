@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from broker.messages import Bound, TaskSpec
+from hub.rules import waiting as waiting_rules
 from hub.rules.life import assign
+from hub.rules.placement import Limit
 from hub.rules.task import Candidate, Case, Task, TaskState, new_task
 from hub.rules.waiting import Waiting, shape_of
 
@@ -126,6 +128,14 @@ def test_the_shape_of_a_task_is_all_that_placement_asks_of_it() -> None:
     assert shape_of(task) != shape_of(task._replace(pinned="w1"))
 
 
+def test_labels_are_asked_for_where_a_limit_looks_at_them() -> None:
+    task = pending(labels={"job": "backup", "team": "infra"})
+    assert shape_of(task).labels == ()
+    limited = Waiting(TIMEOUT, [Limit(labels={"job": "backup"}, max=1)])
+    assert limited.shape(task).labels == (("job", "backup"),)
+    assert limited.shape(task) == limited.shape(pending(labels={"job": "backup", "team": "other"}))
+
+
 def test_an_unknown_task_asks_after_its_worker() -> None:
     waiting = Waiting(TIMEOUT)
     waiting.put(assigned()._replace(state=TaskState.UNKNOWN), 0)
@@ -178,3 +188,23 @@ def test_what_was_judged_in_vain_is_judged_again_when_its_worker_has_spoken() ->
     assert waiting.due(TIMEOUT + 100).offers == []
     waiting.hasten_offers("w1", TIMEOUT + 200)
     assert [one.task.id for one in waiting.due(TIMEOUT + 200).offers] == ["t1"]
+
+
+def test_long_specs_are_read_alike_and_are_not_kept_in_memory() -> None:
+    needs = {"gpu": True, "memory_mb": Bound(min=1)}
+    short, long = pending(requires=needs), pending(requires=needs, params={"script": "x" * 100_000})
+    assert shape_of(long) == shape_of(short)
+    assert shape_of(long).requires == shape_of(short).requires
+    before = waiting_rules._shape.cache_info().currsize + waiting_rules._asked.cache_info().currsize  # noqa: SLF001
+    for number in range(50):
+        shape_of(pending(params={"script": f"{number}" * 100_000}))
+    after = waiting_rules._shape.cache_info().currsize + waiting_rules._asked.cache_info().currsize  # noqa: SLF001
+    assert after == before
+
+
+def test_children_of_a_task_with_a_long_spec_share_the_reading_of_it() -> None:
+    one = pending(params={"script": "y" * 100_000})
+    misses = waiting_rules._asked_at_length.cache_info().misses  # noqa: SLF001
+    for number in range(100):
+        shape_of(one._replace(pinned=f"w{number}"))
+    assert waiting_rules._asked_at_length.cache_info().misses == misses + 1  # noqa: SLF001

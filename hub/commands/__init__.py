@@ -1,0 +1,1 @@
+"""The commands of `edge-hub` that speak HTTP to a hub that runs."""
