@@ -5,6 +5,11 @@ HoldfastError
 ├── TooLarge              a body that is longer than it may be
 ├── ClashingId            the id is known, with another task behind it
 ├── NotPossible           a task's state does not allow what was asked of it
+│   └── NotOfParents      it can be asked of a child only
+├── LogNotKept            a worker has no log of that attempt
+├── LogNotRead            a worker has a log, and its disk does not give it
+├── WorkerAway            what is asked for is at a worker that cannot be reached
+├── NoAnswer              a worker that is there does not answer
 ├── UnknownLink           a link by HTTP that has ended, or that an earlier hub knew
 └── LedgerClosed          the one writer has stopped; the work was not committed, and can be tried again
 """
@@ -14,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.errors import HoldfastError, InvalidInput
-from broker.problems import Problem
+from broker.problems import Problem, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,12 +62,66 @@ class NotPossible(HoldfastError):
         self.possible = tuple(possible)
         self.states = tuple(states)
 
+    @property
+    def problem(self) -> Problem:
+        """What stands in the way."""
+        return Problem("state", shown(self.state), " or ".join(self.states))
+
+
+class NotOfParents(NotPossible):
+    """What was asked of a task for each matching worker can only be asked of one of its children."""
+
+    def __init__(self, verb: str, task_id: str, state: str, possible: Sequence[str]) -> None:
+        super().__init__(verb, task_id, state, possible, ())
+        self.args = (f"task {task_id} is for each matching worker: {verb} one of its children",)
+
+    @property
+    def problem(self) -> Problem:
+        """What stands in the way."""
+        return Problem("target", '"all"', f'"one": {self.verb} a task of GET /api/tasks?parent={self.task_id}')
+
 
 class TooLarge(InvalidInput):
     """A body that is longer than it may be."""
 
     def __init__(self, limit: int) -> None:
         super().__init__([Problem("body", f"more than {limit} bytes long", f"at most {limit} bytes")])
+
+
+class LogNotKept(HoldfastError):
+    """There is no such log; the text says why. `may_come`: there may be one soon."""
+
+    def __init__(self, reason: str, *, may_come: bool) -> None:
+        super().__init__(reason)
+        self.may_come = may_come
+
+
+class LogNotRead(HoldfastError):
+    """A worker cannot read a log that it has."""
+
+    def __init__(self, worker: str, reason: str) -> None:
+        super().__init__(f"{worker} cannot read the log: {reason}")
+        self.worker = worker
+
+
+class WorkerAway(HoldfastError):
+    """A worker cannot be reached; `reason` says since when, or why."""
+
+    retryable = True
+
+    def __init__(self, worker: str, reason: str) -> None:
+        super().__init__(f"{worker} is {reason}")
+        self.worker = worker
+
+
+class NoAnswer(HoldfastError):
+    """A worker has not answered in time."""
+
+    retryable = True
+
+    def __init__(self, worker: str, seconds: float) -> None:
+        super().__init__(f"{worker} has not answered within {seconds:g} s")
+        self.worker = worker
 
 
 class UnknownLink(HoldfastError):

@@ -15,7 +15,7 @@ from hub.replies import reply_to
 from hub.rules.admission import refusals
 from hub.rules.adoption import Adopt, Leave, Watch, who_answers
 from hub.rules.kept import Rejection
-from hub.rules.task import VIA_HTTP, Task, new_task
+from hub.rules.task import ONE, VIA_HTTP, Task, new_task
 from hub.store import tasks as store
 from hub.store.reports import add_rejections
 
@@ -171,7 +171,9 @@ class _Sighting:
             now=now_ms(),
             reply=self.reply,
         )
-        return store.offered(task, answer.candidates) if isinstance(answer, Watch) else task
+        if isinstance(answer, Watch) and request.target == ONE:  # one for all of them is declined by whoever takes it
+            return store.offered(task, answer.candidates)
+        return task
 
     def _answerer(self, *, has_id: bool) -> Adopt | Watch | Leave:
         return self._submissions.answerer(self._address, has_id=has_id, away=self._away)

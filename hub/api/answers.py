@@ -144,11 +144,10 @@ async def on_not_possible(_request: Request, error: Exception) -> Response:
     """Answer what the state of a task does not allow: with how it stands, and what is possible."""
     if not isinstance(error, NotPossible):
         raise error
-    problem = Problem("state", shown(error.state), " or ".join(error.states))
     return ProblemDocument(
         HTTPStatus.CONFLICT,
         "The task's state does not allow that",
-        [problem],
+        [error.problem],
         detail=str(error),
         more={"state": error.state, "possible": error.possible},
     )

@@ -8,9 +8,10 @@ from pydantic_core import from_json
 
 from broker.clock import now_ms
 from hub.api.answers import rfc3339
+from hub.rules.task import TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hub.api.context import Context
     from hub.rules.task import Attempt, Task
@@ -35,6 +36,8 @@ def task_shape(task: Task, context: Context) -> dict[str, object]:
         "priority": task.priority,
         "idempotent": task.idempotent,
         **{name: spec.get(name) for name in _SPEC_FIELDS},
+        "target": task.target,
+        "parent": task.parent,
         "via": task.via,
         "result": task.result,
         "error": task.error,
@@ -47,12 +50,17 @@ def task_shape(task: Task, context: Context) -> dict[str, object]:
 
 
 def task_in_full(found: InFull, context: Context) -> dict[str, object]:
-    """Return a task as it is shown alone: with its attempts and its timeline."""
+    """Return a task as it is shown alone: with attempts and timeline, and a parent with its children, counted."""
     return {
         **task_shape(found.task, context),
+        "children": None if found.children is None else _children(found.children),
         "attempts": [attempt_shape(attempt) for attempt in found.attempts],
         "timeline": timeline(found),
     }
+
+
+def _children(counts: Mapping[TaskState, int]) -> dict[str, int]:
+    return {"total": sum(counts.values()), **{state.value: counts.get(state, 0) for state in TaskState}}
 
 
 def attempt_shape(attempt: Attempt) -> dict[str, object]:
@@ -83,6 +91,9 @@ def timeline(found: InFull) -> list[dict[str, object]]:
     task, attempts = found.task, found.attempts
     events = [step for attempt in attempts for step in _steps(attempt)]
     events.extend(_Step(deed.at_ms, deed.at_ms, {"event": deed.verb, **deed.said}) for deed in found.deeds)
+    if found.children and task.started_ms is not None:
+        made = {"event": "expanded", "children": sum(found.children.values())}
+        events.append(_Step(task.started_ms, task.started_ms, made))
     at = task.finished_ms
     if at is not None and not any(attempt.finished_ms == at for attempt in attempts):
         events.append(_Step(at, at, {"event": task.state.value}))

@@ -16,16 +16,19 @@ from broker.problems import Problem, explain
 from broker.reading import Refused, read_submission_lines, read_submissions
 from hub.api.answers import JSON, Paged, Query, body_of, listed, query_of
 from hub.api.context import context_of
+from hub.api.explained import explained
 from hub.api.shapes import task_in_full, task_shape
 from hub.errors import ClashingId, NotFound
 from hub.rules.task import ENDED, TaskState
 from hub.store import queries
+from hub.store.parents import children_by_worker
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from hub.api.context import Context
+    from hub.store.queries import InFull
     from hub.store.tasks import Submitted
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
@@ -40,6 +43,13 @@ class TaskQuery(Paged):
     state: TaskState | None = None
     kind: str | None = None
     since: AwareDatetime | None = None
+    parent: str | None = None
+
+
+class OneTaskQuery(Query):
+    """What `GET /api/tasks/{id}` takes."""
+
+    explain: bool = True
 
 
 class WaitQuery(Query):
@@ -90,14 +100,19 @@ async def list_tasks(request: Request) -> Response:
     context = context_of(request)
     query = query_of(request, TaskQuery)
     since_ms = int(query.since.timestamp() * 1000) if query.since else None
-    wanted = queries.TaskFilter(query.site, query.worker, query.state, query.kind, since_ms)
+    wanted = queries.TaskFilter(query.site, query.worker, query.state, query.kind, since_ms, query.parent)
     page = await context.read(partial(queries.list_tasks, wanted=wanted, limit=query.limit, cursor=query.cursor))
     return listed([task_shape(task, context) for task in page.items], page.next)
 
 
 async def get_task(request: Request) -> Response:
-    """Show one task with its attempts and its timeline."""
-    return JSON(await in_full(context_of(request), request.path_params["id"]))
+    """Show one task with its attempts and its timeline, and what each worker is to it."""
+    context, asked = context_of(request), query_of(request, OneTaskQuery)
+    found = await _found(context, request.path_params["id"])
+    if not asked.explain:
+        return JSON(task_in_full(found, context))
+    children = await context.read(partial(children_by_worker, parent=found.task.id)) if found.children else {}
+    return JSON({**task_in_full(found, context), "explain": explained(found, context, children)})
 
 
 async def wait_for_task(request: Request) -> Response:
@@ -117,10 +132,14 @@ async def wait_for_task(request: Request) -> Response:
 
 async def in_full(context: Context, task_id: str) -> dict[str, object]:
     """Return a task as it is shown alone. Raises `NotFound`."""
+    return task_in_full(await _found(context, task_id), context)
+
+
+async def _found(context: Context, task_id: str) -> InFull:
     found = await context.read(partial(queries.one_task, task_id=task_id))
     if found is None:
         raise NotFound("id", task_id)
-    return task_in_full(found, context)
+    return found
 
 
 def _check(one: TaskSubmission | Refused, position: int, context: Context) -> TaskSubmission | Refused:

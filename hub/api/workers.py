@@ -39,6 +39,7 @@ async def list_workers(request: Request) -> Response:
 
 async def get_worker(request: Request) -> Response:
     """Show one worker."""
+    query_of(request, Query)
     return JSON(worker_shape(_worker(request)))
 
 
@@ -47,7 +48,7 @@ async def list_worker_tasks(request: Request) -> Response:
     context, worker = context_of(request), _worker(request)
     query = query_of(request, TaskQuery)
     since_ms = int(query.since.timestamp() * 1000) if query.since else None
-    wanted = queries.TaskFilter(query.site, worker.id, query.state, query.kind, since_ms)
+    wanted = queries.TaskFilter(query.site, worker.id, query.state, query.kind, since_ms, query.parent)
     page = await context.read(partial(queries.list_tasks, wanted=wanted, limit=query.limit, cursor=query.cursor))
     return listed([task_shape(task, context) for task in page.items], page.next)
 
@@ -78,10 +79,10 @@ def _is_wanted(worker: Worker, query: WorkerQuery) -> bool:
     if query.capability is None:
         return True
     name, equals, wanted = query.capability.partition("=")
-    value = worker.place.capabilities.get(name)
+    value = worker.place.capabilities.get(name, False)  # to placement, what it does not have is false
     if not equals:
-        return value is not None and value is not False
-    return value is not None and (str(value).lower() if isinstance(value, bool) else str(value)) == wanted
+        return value is not False
+    return (str(value).lower() if isinstance(value, bool) else str(value)) == wanted
 
 
 def _worker(request: Request) -> Worker:

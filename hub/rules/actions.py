@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from hub.rules.life import Verdict
+    from hub.rules.task import Task
 
 
 class Verb(StrEnum):
@@ -86,9 +87,7 @@ def possible(state: TaskState) -> tuple[Verb, ...]:
 
 def act(case: Case, action: Action, now: int) -> Verdict:
     """Do to a task what somebody asked for. Raises `NotPossible` where its state does not allow that."""
-    task = case.task
-    if task.state not in POSSIBLE_IN[action.verb]:
-        raise NotPossible(action.verb, task.id, task.state, possible(task.state), sorted(POSSIBLE_IN[action.verb]))
+    check(case.task, action)
     match action:
         case Cancel():
             return _cancel(case, action, now)
@@ -97,6 +96,12 @@ def act(case: Case, action: Action, now: int) -> Verdict:
         case Resolve():
             return _resolve(case, action, now), ()
     assert_never(action)
+
+
+def check(task: Task, action: Action) -> None:
+    """Raise `NotPossible` where the state of `task` does not allow what is asked."""
+    if task.state not in POSSIBLE_IN[action.verb]:
+        raise NotPossible(action.verb, task.id, task.state, possible(task.state), sorted(POSSIBLE_IN[action.verb]))
 
 
 def _cancel(case: Case, action: Cancel, now: int) -> Verdict:

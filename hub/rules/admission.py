@@ -17,6 +17,4 @@ def refusals(spec: TaskSpec, kinds: AbstractSet[str]) -> list[Problem]:
     found = []
     if spec.kind not in kinds:
         found.append(Problem("kind", shown(spec.kind), f"a kind that some worker runs: {', '.join(sorted(kinds))}"))
-    if spec.target == "all":
-        found.append(Problem("target", '"all"', '"one": this version runs a task on one worker'))
     return found

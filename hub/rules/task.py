@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 VIA_HTTP = "http"
 
+ONE = "one"
+ALL = "all"
+"""What a task is for: one worker, or each that matches."""
+
 
 class TaskState(StrEnum):
     """Where a task is in its life."""
@@ -94,6 +98,8 @@ class Task(NamedTuple):
             ended it.
         offered_to: While it is watched: the workers that should accept it.
         cancel_ms: When somebody asked to cancel it.
+        target: `one`, or `all` for a parent: no worker is given it, for each has a child of it (`hub.rules.children`).
+        parent: Whose child it is.
 
     """
 
@@ -122,6 +128,8 @@ class Task(NamedTuple):
     not_before_ms: int | None = None
     offered_to: dict[str, Candidate] | None = None
     cancel_ms: int | None = None
+    target: str = ONE
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +179,5 @@ def new_task(
         created_ms=now,
         expires_ms=now + int(spec.expires_in_seconds * 1000) if spec.expires_in_seconds else None,
         reply=reply.model_dump_json(exclude_none=True) if reply else None,
+        target=spec.target,
     )

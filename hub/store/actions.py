@@ -9,14 +9,17 @@ from sqlalchemy import insert, select
 
 from hub.errors import NotFound
 from hub.rules.actions import act
+from hub.rules.children import is_parent
+from hub.rules.parents import act as act_on_parent
 from hub.store import cases
+from hub.store.parents import children_of
 from hub.store.schema import actions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.rules.actions import Action
-    from hub.rules.task import Drop
+    from hub.rules.task import Case, Drop
     from hub.store.cases import Change
 
 
@@ -40,11 +43,25 @@ def do(connection: Connection, task_id: str, action: Action, now: int) -> Done:
     before = cases.load(connection, [task_id])
     if task_id not in before:
         raise NotFound("id", task_id)
-    case, drops = act(before[task_id], action, now)
-    changes = cases.save(connection, before, {task_id: case})
-    said = {name: value for name, value in action.said().items() if value is not None}
-    connection.execute(insert(actions).values(task=task_id, at_ms=now, action=action.verb, body=to_json(said).decode()))
+    after, drops = _acted(connection, before, task_id, action, now)
+    changes = cases.save(connection, before, after)
+    said = to_json({name: value for name, value in action.said().items() if value is not None}).decode()
+    deeds = [{"task": moved, "at_ms": now, "action": action.verb, "body": said} for moved in after]
+    connection.execute(insert(actions), deeds)
     return Done(changes, drops)
+
+
+def _acted(
+    connection: Connection, before: dict[str, Case], task_id: str, action: Action, now: int
+) -> tuple[dict[str, Case], tuple[Drop, ...]]:
+    """Return what an action makes of a task, and of its children; those are loaded into `before`."""
+    case = before[task_id]
+    if not is_parent(case.task):
+        moved, drops = act(case, action, now)
+        return {task_id: moved}, drops
+    children = cases.load(connection, children_of(connection, task_id))
+    before |= children
+    return act_on_parent(case, children, action, now)
 
 
 def deeds_of(connection: Connection, task_id: str) -> list[Deed]:

@@ -1,34 +1,27 @@
-"""Loads and saves tasks with their attempts, many at a time.
-
-This is the hub's hot path. A task and an attempt are tuples in the order of their columns, and go to the driver as they
-are: SQLAlchemy makes each statement once, and does not look at every row.
-"""
+"""Loads and saves tasks with their attempts, many at a time: the hub's hot path."""
 
 from __future__ import annotations
 
-from functools import cache
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic_core import from_json, to_json
 from sqlalchemy import bindparam, select
-from sqlalchemy.dialects.sqlite import insert
 
-from hub.rules.task import Attempt, AttemptState, Candidate, Case, Task, TaskState
+from hub.rules.task import Case, Task
+from hub.store import rows
+from hub.store.parents import follow
 from hub.store.schema import attempts, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from sqlalchemy import Connection, Dialect, Table
+    from sqlalchemy import Connection
 
-TASK_COLUMNS = tuple(tasks.c[name] for name in Task._fields)
-ATTEMPT_COLUMNS = tuple(attempts.c[name] for name in Attempt._fields)
+    from hub.rules.task import Attempt
 
-_LOAD_TASKS = select(*TASK_COLUMNS).where(tasks.c.id.in_(bindparam("ids", expanding=True)))
-_LOAD_ATTEMPTS = select(*ATTEMPT_COLUMNS, attempts.c.task).where(attempts.c.task.in_(bindparam("ids", expanding=True)))
-_TASK_STATES = {state.value: state for state in TaskState}
-_ATTEMPT_STATES = {state.value: state for state in AttemptState}
+_LOAD_TASKS = select(*rows.TASK_COLUMNS).where(tasks.c.id.in_(bindparam("ids", expanding=True)))
+_LOAD_ATTEMPTS = select(*rows.ATTEMPT_COLUMNS, attempts.c.task).where(
+    attempts.c.task.in_(bindparam("ids", expanding=True))
+)
 
 
 class Change(NamedTuple):
@@ -43,89 +36,30 @@ def load(connection: Connection, ids: Iterable[str]) -> dict[str, Case]:
     wanted = {"ids": list(ids)}
     if not wanted["ids"]:
         return {}
-    found = {task.id: Case(task, {}) for task in map(to_task, connection.execute(_LOAD_TASKS, wanted))}
+    found = {task.id: Case(task, {}) for task in map(rows.to_task, connection.execute(_LOAD_TASKS, wanted))}
     for row in connection.execute(_LOAD_ATTEMPTS, wanted):
         if row.task in found:
-            attempt = to_attempt(row)
+            attempt = rows.to_attempt(row)
             found[row.task].attempts[attempt.number, attempt.worker] = attempt
     return found
 
 
 def save(connection: Connection, before: Mapping[str, Case], after: Mapping[str, Case]) -> list[Change]:
-    """Write what differs between `before` and `after`, and return the tasks that changed."""
+    """Write what differs between `before` and `after`, and return the tasks that changed.
+
+    The parents of children that have ended, or are open again, follow them here, whoever moved those.
+    """
     changes: list[Change] = []
-    moved: list[tuple[Any, ...]] = []
+    moved: list[tuple[str, Attempt]] = []
     for task_id, case in after.items():
         old = before.get(task_id)
         if old is None or old.task is not case.task:
             changes.append(Change(old.task if old else None, case.task))
         known = old.attempts if old else {}
-        moved.extend(
-            (task_id, *_attempt_row(attempt)) for key, attempt in case.attempts.items() if known.get(key) is not attempt
-        )
-    _upsert(connection, tasks, Task._fields, ("id",), [_task_row(change.after) for change in changes])
-    _upsert(connection, attempts, ("task", *Attempt._fields), ("task", "number", "worker"), moved)
+        moved.extend((task_id, attempt) for key, attempt in case.attempts.items() if known.get(key) is not attempt)
+    rows.write_tasks(connection, [change.after for change in changes])
+    rows.write_attempts(connection, moved)
+    children = [change for change in changes if change.after.parent is not None]
+    if children:
+        changes.extend(Change(*pair) for pair in follow(connection, children))
     return changes
-
-
-def to_task(row: Sequence[Any]) -> Task:
-    """Return a row that begins with `TASK_COLUMNS` as a task."""
-    task = Task._make(row[: len(TASK_COLUMNS)])
-    return task._replace(
-        state=_TASK_STATES[task.state], result=_from_text(task.result), offered_to=_candidates(task.offered_to)
-    )
-
-
-def to_attempt(row: Sequence[Any]) -> Attempt:
-    """Return a row that begins with `ATTEMPT_COLUMNS` as an attempt."""
-    attempt = Attempt._make(row[: len(ATTEMPT_COLUMNS)])
-    return attempt._replace(state=_ATTEMPT_STATES[attempt.state], result=_from_text(attempt.result))
-
-
-def _task_row(task: Task) -> tuple[Any, ...]:
-    if task.result is None and task.offered_to is None:
-        return task
-    return task._replace(result=_to_text(task.result), offered_to=_to_text(task.offered_to))  # type: ignore[arg-type]
-
-
-def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
-    return attempt if attempt.result is None else attempt._replace(result=_to_text(attempt.result))
-
-
-def _upsert(
-    connection: Connection,
-    table: Table,
-    columns: tuple[str, ...],
-    key: tuple[str, ...],
-    rows: list[tuple[Any, ...]],
-) -> None:
-    if rows:
-        statement, in_order = _upsert_statement(connection.dialect, table, columns, key)
-        connection.exec_driver_sql(statement, [in_order(row) for row in rows])
-
-
-@cache
-def _upsert_statement(
-    dialect: Dialect, table: Table, columns: tuple[str, ...], key: tuple[str, ...]
-) -> tuple[str, Callable[[tuple[Any, ...]], tuple[Any, ...]]]:
-    """Return the statement that writes one row, new or known, and what puts a row of `columns` in its order."""
-    statement = insert(table).values({name: bindparam(name) for name in columns})
-    update = {name: statement.excluded[name] for name in columns if name not in key}
-    compiled = statement.on_conflict_do_update(index_elements=key, set_=update).compile(dialect=dialect)
-    return str(compiled), itemgetter(*(columns.index(name) for name in compiled.positiontup or ()))
-
-
-def _candidates(text: Any) -> dict[str, Candidate] | None:  # noqa: ANN401  JSON
-    """Return who was offered a task. The first release kept a session for each worker, which tells us nothing now."""
-    offered = _from_text(text)
-    if offered is None:
-        return None
-    return {worker: Candidate(*one) if isinstance(one, list) else Candidate() for worker, one in offered.items()}
-
-
-def _to_text(value: object) -> str | None:
-    return None if value is None else to_json(value).decode()
-
-
-def _from_text(text: Any) -> Any:  # noqa: ANN401  JSON
-    return None if text is None else from_json(text)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Select, and_, func, or_, select
 
-from hub.rules.task import TaskState
-from hub.store import cases
+from hub.rules.children import is_parent
+from hub.rules.task import ONE, TaskState
+from hub.store import rows
 from hub.store.actions import Deed, deeds_of
+from hub.store.parents import count_children
 from hub.store.schema import attempts, rejections, reports, tasks, workers
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class TaskFilter:
     state: TaskState | None = None
     kind: str | None = None
     since_ms: int | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Page(Generic[Row]):
 
 def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor: int | None) -> Page[Task]:
     """Return up to `limit` tasks, newest first."""
-    query = select(*cases.TASK_COLUMNS, tasks.c.seq)
+    query = select(*rows.TASK_COLUMNS, tasks.c.seq)
     if wanted.site is not None:
         here = select(workers.c.id).where(workers.c.site == wanted.site)
         query = query.where(or_(tasks.c.site == wanted.site, and_(tasks.c.site.is_(None), tasks.c.worker.in_(here))))
@@ -52,42 +55,47 @@ def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor
         (tasks.c.worker, wanted.worker),
         (tasks.c.state, wanted.state),
         (tasks.c.kind, wanted.kind),
+        (tasks.c.parent, wanted.parent),
     ):
         if value is not None:
             query = query.where(column == value)
     if wanted.since_ms is not None:
         query = query.where(tasks.c.created_ms >= wanted.since_ms)
-    return _paged(connection.execute(_page(query, tasks.c.seq, limit, cursor)).all(), limit, cases.to_task)
+    return _paged(connection.execute(_page(query, tasks.c.seq, limit, cursor)).all(), limit, rows.to_task)
 
 
 class InFull(NamedTuple):
-    """A task with all that is known of it: its attempts in order, and what people did to it."""
+    """A task with its attempts in order, what people did to it, and, of a parent, its children by state."""
 
     task: Task
     attempts: list[Attempt]
     deeds: list[Deed]
+    children: dict[TaskState, int] | None = None
 
 
 def one_task(connection: Connection, task_id: str) -> InFull | None:
     """Return a task with all that is known of it."""
-    row = connection.execute(select(*cases.TASK_COLUMNS).where(tasks.c.id == task_id)).one_or_none()
+    row = connection.execute(select(*rows.TASK_COLUMNS).where(tasks.c.id == task_id)).one_or_none()
     if row is None:
         return None
     query = (
-        select(*cases.ATTEMPT_COLUMNS).where(attempts.c.task == task_id).order_by(attempts.c.number, attempts.c.worker)
+        select(*rows.ATTEMPT_COLUMNS).where(attempts.c.task == task_id).order_by(attempts.c.number, attempts.c.worker)
     )
+    task = rows.to_task(row)
     return InFull(
-        cases.to_task(row),
-        [cases.to_attempt(attempt) for attempt in connection.execute(query)],
+        task,
+        [rows.to_attempt(attempt) for attempt in connection.execute(query)],
         deeds_of(connection, task_id),
+        count_children(connection, task_id) if is_parent(task) else None,
     )
 
 
 def count_by_site(connection: Connection) -> dict[str, dict[str, int]]:
     """Return for each site how many unended tasks it has, by state."""
     unended = (TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.UNKNOWN)
+    is_no_sum = or_(tasks.c.target == ONE, tasks.c.state == TaskState.PENDING)  # a parent that runs is its children
     query = select(tasks.c.site, tasks.c.state, func.count()).where(
-        tasks.c.state.in_(unended), tasks.c.site.is_not(None)
+        tasks.c.state.in_(unended), tasks.c.site.is_not(None), is_no_sum
     )
     counts: dict[str, dict[str, int]] = {}
     for site, state, count in connection.execute(query.group_by(tasks.c.site, tasks.c.state)):
@@ -105,8 +113,17 @@ def list_rejections(connection: Connection, *, site: str | None, limit: int, cur
 
 def list_gaps(connection: Connection, *, worker: str | None, limit: int, cursor: int | None) -> Page[Any]:
     """Return up to `limit` gaps, newest first, each with the site that its worker has now."""
+    return _list_reports(connection, "gap", worker, limit, cursor)
+
+
+def list_skips(connection: Connection, *, worker: str | None, limit: int, cursor: int | None) -> Page[Any]:
+    """Return up to `limit` firings that became no task, newest first, each with the site that its worker has now."""
+    return _list_reports(connection, "schedule.skipped", worker, limit, cursor)
+
+
+def _list_reports(connection: Connection, kind: str, worker: str | None, limit: int, cursor: int | None) -> Page[Any]:
     query = select(reports, workers.c.site).outerjoin(workers, workers.c.id == reports.c.worker)
-    query = query.where(reports.c.type == "gap")
+    query = query.where(reports.c.type == kind)
     if worker is not None:
         query = query.where(reports.c.worker == worker)
     return _paged(connection.execute(_page(query, reports.c.seq, limit, cursor)).all(), limit, lambda row: row)

@@ -42,6 +42,8 @@ tasks = Table(
     Column("not_before_ms", BigInteger),
     Column("offered_to", Text),
     Column("cancel_ms", BigInteger),
+    Column("target", Text, nullable=False, server_default="one"),
+    Column("parent", Text),
     Index("tasks_by_state", "state", "seq"),
     Index("tasks_by_site", "site", "seq"),
     Index("tasks_by_worker", "worker", "seq"),
@@ -49,6 +51,12 @@ tasks = Table(
     Index(
         "tasks_at_worker", "worker", sqlite_where=text("state IN ('assigned', 'running', 'unknown')")
     ),  # the few of the many that a worker ever had
+    Index("tasks_by_parent", "parent", "seq", sqlite_where=text("parent IS NOT NULL")),
+    Index(
+        "tasks_open_by_parent",
+        "parent",
+        sqlite_where=text("parent IS NOT NULL AND state IN ('pending', 'assigned', 'running', 'unknown')"),
+    ),  # whether a parent has ended costs the same, however many children it has
 )
 
 attempts = Table(
@@ -108,6 +116,18 @@ streams = Table(
     Column("greeted", Integer),
 )
 """How far each journal is committed. Of one worker, the one with the highest `greeted` said hello last."""
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("site", Text),
+    Column("worker", Text),
+    Column("body", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+)
+"""What workers fire by themselves: the job as JSON, and for whom it is."""
 
 rejections = Table(
     "rejections",

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select, text
 from broker.messages import assignment_json
 from hub.rules import hello, life
 from hub.rules.task import ENDED, Candidate, Case, Task, TaskState
-from hub.store import cases
+from hub.store import cases, rows
 from hub.store.schema import tasks
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def offered(task: Task, candidates: dict[str, Candidate]) -> Task:
 
 def unended(connection: Connection) -> list[Task]:
     """Return every task that has not ended, oldest first: what a hub takes up when it starts."""
-    query = select(*cases.TASK_COLUMNS).where(tasks.c.state.not_in(list(ENDED))).order_by(tasks.c.seq)
-    return [cases.to_task(row) for row in connection.execute(query)]
+    query = select(*rows.TASK_COLUMNS).where(tasks.c.state.not_in(list(ENDED))).order_by(tasks.c.seq)
+    return [rows.to_task(row) for row in connection.execute(query)]
 
 
 def _may_be_sent(task: Task) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from broker.clock import new_id
 from broker.local import PrivateBroker, find_client
 from broker.topics import SiteTasks, Topics
 
@@ -152,7 +154,20 @@ class House:
 
     async def inject_lines(self, site: str, payloads: list[str]) -> None:
         """Publish payloads of one line each, by one mosquitto_pub."""
-        await self._publish(Topics().build(SiteTasks(site)), "\n".join(payloads).encode(), "-l")
+        await self.publish_lines(Topics().build(SiteTasks(site)), payloads)
+
+    async def publish_lines(self, topic: str, payloads: list[str]) -> None:
+        """Publish payloads of one line each, by one mosquitto_pub."""
+        await self._publish(topic, "\n".join(payloads).encode(), "-l")
+
+    async def ask(self, topic: str, payload: str) -> dict[str, object]:
+        """Publish one message with mosquitto_rr, and return what is answered."""
+        command = [find_client("mosquitto_rr"), "-V", "5", "-p", str(self.broker.port), "-q", "1", "-W", "20"]
+        command += ["-t", topic, "-e", f"edge/v1/replies/{new_id()}", "-m", payload]
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+        answer, _ = await process.communicate()
+        found: dict[str, object] = json.loads(answer)
+        return found
 
     async def publish(self, topic: str, payload: str | bytes) -> None:
         """Publish one message with mosquitto_pub."""

@@ -77,10 +77,10 @@ async def test_a_task_shows_what_the_contract_says(hub: RunningHub) -> None:
     await hub.post(body)
     alone = await hub.get("/api/tasks/t1")
     (listed,) = (await hub.get("/api/tasks"))["items"]
-    shown = "id kind params site worker requires priority labels state reason attempt result error"
+    shown = "id kind params site worker requires priority labels state reason attempt result error target parent"
     for name in (*shown.split(), "created_at", "started_at", "finished_at"):
         assert name in listed
-    assert set(alone) - set(listed) == {"attempts", "timeline"}
+    assert set(alone) - set(listed) == {"attempts", "timeline", "children", "explain"}
     assert (alone["requires"], alone["labels"], alone["params"]) == ({"docker": True}, {"team": "infra"}, {})
     assert alone["timeline"] == [{"at": alone["created_at"], "event": "created", "via": "http"}]
 
@@ -221,6 +221,8 @@ async def test_workers_and_sites_are_listed(world: World, hub: RunningHub) -> No
             ({"capability": "docker=true"}, ["w1"]),
             ({"capability": "arch=amd64"}, []),
             ({"capability": "gpu"}, []),
+            ({"capability": "docker=false"}, ["w2"]),
+            ({"capability": "gpu=false"}, ["w1", "w2"]),
         ):
             assert [one["id"] for one in (await hub.get("/api/workers", **query))["items"]] == ids
         sites = {one["site"]: one for one in (await hub.get("/api/sites"))["items"]}

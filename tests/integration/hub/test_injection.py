@@ -261,7 +261,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     "an attempt": (b'{"id": "t1", "kind": "noop", "attempt": 1}', "attempt"),
     "a site": (b'{"kind": "noop", "site": "site-b"}', "site"),
     "an unknown kind": (b'{"kind": "no.such.kind"}', "kind"),
-    "all workers": (b'{"kind": "noop", "target": "all"}', "target"),
     "a NUL": (b'{"kind": "no\\u0000op"}', "kind"),
 }
 

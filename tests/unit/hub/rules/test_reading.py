@@ -133,6 +133,14 @@ def test_a_worker_that_was_only_busy_may_be_given_the_task_again() -> None:
     assert busy.cases["t1"].task.state is TaskState.PENDING
 
 
+def test_who_declines_a_task_that_has_ended_is_not_remembered_for_ever() -> None:
+    done = TaskFinished(at=1, task="t1", attempt=1, outcome=Outcome.SUCCEEDED)
+    late = TaskDeclined(at=1, task="t1", attempt=2, reason="does not run here")
+    told = reading(accepted(1), done, late)
+    assert told.cases["t1"].task.state is TaskState.SUCCEEDED
+    assert told.declined == []
+
+
 def test_what_a_journal_holds_behind_its_hello_is_of_the_boot_that_said_it() -> None:
     known = source(birth=hello(newest=7))
     assert known.boot_after("st", mark=7, boot=None) == "ahead"

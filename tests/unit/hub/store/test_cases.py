@@ -47,6 +47,8 @@ TASKS = st.builds(
     not_before_ms=TIMES,
     offered_to=st.none() | st.dictionaries(TEXTS, st.builds(Candidate, TEXTS, TEXTS), max_size=2),
     cancel_ms=TIMES,
+    target=st.sampled_from(["one", "all"]),
+    parent=st.none() | TEXTS,
 )
 ATTEMPTS = st.lists(
     st.builds(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import event, insert, inspect, select, text
+from sqlalchemy import create_engine, event, insert, inspect, select, text
 
+import hub.store
 from broker.errors import SettingsError
 from hub.store.engine import open_engine
 from hub.store.schema import metadata, streams
+from hub.store.tasks import unended
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection, Engine
 
 
@@ -48,6 +51,26 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     with second.connect() as reading:
         assert reading.execute(select(streams.c.committed_through)).scalar_one() == 7
     second.dispose()
+
+
+def test_tasks_of_an_earlier_release_are_for_one_worker_and_nobodys_child(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    earlier = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(hub.store.__file__).parent / "migrations"))
+    with earlier.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        values = "'t1', 'noop', '{}', 'd', 'http', 0, 1, 1, 1.0, 'pending', 0, 1"
+        columns = "id, kind, spec, digest, via, priority, idempotent, max_attempts, backoff_seconds, state, attempt"
+        connection.execute(text(f"INSERT INTO tasks ({columns}, created_ms) VALUES ({values})"))  # noqa: S608
+        connection.commit()
+    earlier.dispose()
+    engine = open_engine(url)
+    with engine.connect() as reading:
+        (task,) = unended(reading)
+    engine.dispose()
+    assert (task.id, task.target, task.parent) == ("t1", "one", None)
 
 
 def test_a_reader_sees_the_last_commit_while_a_writer_writes(engine: Engine) -> None:
