@@ -160,6 +160,8 @@ class Gateway:
                 await self._handlers.heartbeat(address, incoming)
             case Events():
                 await self._handlers.events(address, incoming)
+            case Reply() if self._wire.is_own_reply(address):
+                await self._handlers.reply(incoming)
             case Reply():
                 self._wire.send_to(incoming.topic, incoming.payload, incoming.correlation)
 

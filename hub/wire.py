@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 from broker import __version__
@@ -23,6 +24,7 @@ from broker.topics import (
     Events,
     Heartbeat,
     HubStatus,
+    Reply,
     SiteTasks,
     Status,
     Topics,
@@ -76,6 +78,7 @@ class Handlers:
     events: Callable[[Events, Incoming], Awaitable[None]]
     status: Callable[[Status, Incoming], Awaitable[None]]
     heartbeat: Callable[[Heartbeat, Incoming], Awaitable[None]]
+    reply: Callable[[Incoming], Awaitable[None]]
     stray: Callable[[Incoming, TopicError], Awaitable[None]]
     link_up: Callable[[], None]
     link_lost: Callable[[], None]
@@ -100,6 +103,17 @@ class Wire:
         self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue()
         self._session = ""
         self._away = True
+        # The same after a restart: the broker keeps the subscription, and they would gather there.
+        self._own_replies = f"hub-{sha256(link.client_id.encode()).hexdigest()[:16]}"
+
+    @property
+    def reply_topic(self) -> str:
+        """Where workers answer this hub."""
+        return self.topics.build(Reply(f"{self._own_replies}/logs"))
+
+    def is_own_reply(self, address: Reply) -> bool:
+        """Tell whether a reply is for this hub, and not for somebody who asked by way of the broker."""
+        return address.path.startswith(f"{self._own_replies}/")
 
     def reach(self, worker: str, *, by_http: bool) -> None:
         """Say how a worker is reached from now on."""
@@ -147,7 +161,7 @@ class Wire:
         lost = asyncio.Event()
         self._outbox = asyncio.Queue()
         await connection.subscribe(self.topics.all_of_sites(), no_local=True)
-        await connection.subscribe(self.topics.build(HubStatus()))
+        await connection.subscribe(self.topics.build(HubStatus()), self.topics.replies_to(self._own_replies))
         self.connected.set()
         handlers.link_up()
         log.info("broker_connected", url=self._link.url)
@@ -200,6 +214,8 @@ class Wire:
                 return partial(handlers.status, address, incoming)
             case Heartbeat():
                 return partial(handlers.heartbeat, address, incoming)
+            case Reply() if self.is_own_reply(address):
+                return partial(handlers.reply, incoming)
             case HubStatus():
                 self._on_own_status(incoming)
             case Control():

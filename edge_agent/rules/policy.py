@@ -7,7 +7,11 @@ True
 False
 
 A pattern is written as one line in a shell's words. `*` stands for any text within one argument, a last `**` for any
-arguments that follow, none included. Nothing else is special, and no shell ever sees a command.
+arguments that follow, none included. Nothing else is special, and no shell ever sees a command. What a `*` or `**`
+stands for leads to no parent directory, so that `/opt/scripts/*` is of that directory:
+
+>>> Pattern.parse("/opt/scripts/*").allows(["/opt/scripts/../../bin/sh"])
+False
 """
 
 from __future__ import annotations
@@ -25,12 +29,37 @@ if TYPE_CHECKING:
 
 REST = "**"
 
+_UPWARDS = re.compile(r"\.\./|(^|[/=:,]|^-\w)\.\.$")
+"""`../` anywhere, and `..` at the end where a path may begin: not `main..dev`, and not `wait...`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a pattern."""
+
+    expression: re.Pattern[str]
+    is_fixed: bool
+
+    @classmethod
+    def of(cls, text: str) -> Word:
+        """Read a word."""
+        first, *others = map(re.escape, text.split("*"))
+        if not others:
+            return cls(re.compile(first), is_fixed=True)
+        # Each part where it comes first, once and for all: else a long argument could be tried in a million ways.
+        middle = "".join(f"(?>.*?{part})" for part in others[:-1])
+        return cls(re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL), is_fixed=False)
+
+    def allows(self, argument: str) -> bool:
+        """Tell whether an argument is of this word."""
+        return self.expression.fullmatch(argument) is not None and (self.is_fixed or not leads_upwards(argument))
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """One pattern: an expression for each argument, and whether more may follow."""
 
-    words: tuple[re.Pattern[str], ...]
+    words: tuple[Word, ...]
     open_ended: bool
 
     @classmethod
@@ -47,13 +76,16 @@ class Pattern:
             raise InvalidInput([Problem("pattern", shown(text), expected)])
         if any(REST in word for word in fixed):
             raise InvalidInput([Problem("pattern", shown(text), "'**' as the last word only")])
-        return cls(tuple(_expression(word) for word in fixed), open_ended)
+        return cls(tuple(Word.of(word) for word in fixed), open_ended)
 
     def allows(self, argv: Sequence[str]) -> bool:
         """Tell whether `argv` is of this pattern."""
         if len(argv) < len(self.words) or (len(argv) > len(self.words) and not self.open_ended):
             return False
-        return all(word.fullmatch(argument) for word, argument in zip(self.words, argv, strict=False))
+        fixed, rest = argv[: len(self.words)], argv[len(self.words) :]
+        return all(word.allows(one) for word, one in zip(self.words, fixed, strict=True)) and not any(
+            leads_upwards(one) for one in rest
+        )
 
 
 def parse(patterns: Iterable[str]) -> tuple[Pattern, ...]:
@@ -66,5 +98,6 @@ def is_allowed(argv: Sequence[str], patterns: Iterable[Pattern]) -> bool:
     return any(pattern.allows(argv) for pattern in patterns)
 
 
-def _expression(word: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in word.split("*")), re.DOTALL)
+def leads_upwards(argument: str) -> bool:
+    """Tell whether an argument names a parent directory, as far as can be seen."""
+    return _UPWARDS.search(argument) is not None

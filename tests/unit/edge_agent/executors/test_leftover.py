@@ -63,7 +63,7 @@ def test_one_that_left_the_group_and_does_not_hear_sigterm_is_killed() -> None:
 def test_one_that_nobody_reaps_is_not_waited_for() -> None:
     handle = Handle.new()
     patience_seconds = 20.0
-    with left(f"{MARK}={handle.mark} sleep 600 & echo there; exec sleep 600", None) as parent:
+    with left(f"{MARK}={handle.mark} sh -c 'echo there; exec sleep 600' & exec sleep 600", None) as parent:
         started = time.monotonic()
         found, alive = end(handle, patience_seconds)
         assert time.monotonic() - started < patience_seconds / 2
