@@ -21,6 +21,11 @@ def now_ms() -> int:
     return (_BEGAN_NS + time.clock_gettime_ns(_STEADY)) // NS_A_MS
 
 
+def wall_ms() -> int:
+    """Return Unix time in milliseconds by the system's clock, which can be set: only calendars go by it."""
+    return time.time_ns() // NS_A_MS
+
+
 def new_id() -> str:
     """Return a random id of 32 hexadecimal digits."""
     return uuid.uuid4().hex

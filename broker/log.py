@@ -69,5 +69,7 @@ def configure(*, level: LogLevel = "info", style: LogFormat = "text") -> None:
         "uvicorn",
         "alembic",
         "asyncio",
+        "docker",
+        "urllib3",
     ):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -18,6 +18,11 @@ MAX_SHOWN_VALUE = 120
 NO_SUCH_FIELD = "no such field"
 REQUIRED = "a value"
 
+_DATE = "a date, as in 2026-12-01"
+_TIME = "a time, as in 2026-12-01T08:00:00Z"
+_TIME_OF_DAY = "a time of day, as in 08:00:00"
+_DURATION = "a duration, as in PT1H30M"
+
 _EXPECTED = {
     "extra_forbidden": NO_SUCH_FIELD,
     "missing": REQUIRED,
@@ -34,6 +39,21 @@ _EXPECTED = {
     "model_type": "an object",
     "model_attributes_type": "an object",
     "bool_parsing": "true or false",
+    "set_type": "an array",
+    "frozen_set_type": "an array",
+    "dataclass_type": "an object",
+    "none_required": "null",
+    "date_type": _DATE,
+    "date_parsing": _DATE,
+    "date_from_datetime_parsing": _DATE,
+    "datetime_type": _TIME,
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "time_type": _TIME_OF_DAY,
+    "time_parsing": _TIME_OF_DAY,
+    "time_delta_type": _DURATION,
+    "time_delta_parsing": _DURATION,
+    "timezone_aware": "a time with its distance from UTC, as in 2026-12-01T08:00:00Z",
 }
 
 _EXPECTED_WITH_CONTEXT = {
@@ -95,15 +115,58 @@ def path(location: Iterable[str | int], root: str) -> str:
     return text.removeprefix(".") or root
 
 
-def explain(error: ValidationError, *, root: str = "body", prefix: tuple[str | int, ...] = ()) -> list[Problem]:
-    """Return a pydantic error as problems; `root` names the whole input, `prefix` says where in it the model stood."""
-    return [_problem(detail, root, prefix) for detail in error.errors(include_url=False)]
+def explain(
+    error: ValidationError, *, root: str = "body", prefix: tuple[str | int, ...] = (), given: object = None
+) -> list[Problem]:
+    """Return a pydantic error as problems.
+
+    Args:
+        error: What pydantic says.
+        root: The name of the whole input.
+        prefix: Where in it the model stood.
+        given: What the model was given, where it may have unions without tags: pydantic says of each member of a union
+            what is wrong, as if it were a field. Those are put together.
+
+    """
+    details = error.errors(include_url=False)
+    if given is None:
+        return [_problem(detail, detail["loc"], root, prefix) for detail in details]
+    return _put_together(_problem(detail, _as_given(detail, given), root, prefix) for detail in details)
 
 
-def _problem(detail: ErrorDetails, root: str, prefix: tuple[str | int, ...]) -> Problem:
+def _problem(
+    detail: ErrorDetails, location: tuple[str | int, ...], root: str, prefix: tuple[str | int, ...]
+) -> Problem:
     kind = detail["type"]
     value = "" if kind == "missing" else shown(detail["input"])
-    return Problem(path((*prefix, *detail["loc"]), root), value, _expected(kind, detail.get("ctx", {}), detail["msg"]))
+    return Problem(path((*prefix, *location), root), value, _expected(kind, detail.get("ctx", {}), detail["msg"]))
+
+
+def _as_given(detail: ErrorDetails, given: Any) -> tuple[str | int, ...]:  # noqa: ANN401  any JSON
+    """Return where an error is without the steps that are not in what was given: they name a union's members."""
+    location: list[str | int] = []
+    for number, step in enumerate(detail["loc"], start=1):
+        is_last_of_missing = detail["type"] == "missing" and number == len(detail["loc"])
+        if _has(given, step):
+            given = given[step]
+        elif not is_last_of_missing:
+            continue
+        location.append(step)
+    return tuple(location)
+
+
+def _has(given: object, step: str | int) -> bool:
+    if isinstance(given, list):
+        return isinstance(step, int) and step < len(given)
+    return isinstance(given, dict) and step in given
+
+
+def _put_together(problems: Iterable[Problem]) -> list[Problem]:
+    """Make one of the problems that are of one field and value: what any of them expects would do."""
+    expected: dict[tuple[str, str], dict[str, None]] = {}
+    for problem in problems:
+        expected.setdefault((problem.field, problem.value), {})[problem.expected] = None
+    return [Problem(field, value, " or ".join(options)) for (field, value), options in expected.items()]
 
 
 def _expected(kind: str, context: dict[str, Any], message: str) -> str:

@@ -151,6 +151,10 @@ class Topics:
         """Return the filter that matches whatever is published about any site, well-formed or not."""
         return f"{self._prefix}/sites/#"
 
+    def replies_to(self, name: str) -> str:
+        """Return the filter that matches every reply whose path begins with the level `name`."""
+        return f"{self.build(Reply(name))}/#"
+
     def is_reply(self, topic: str) -> bool:
         """Tell whether `topic` may be answered on."""
         try:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.log import get_logger
+from broker.messages import BUILT_IN_KINDS
 from broker.requirements import unmet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from broker.messages import Scalar, TaskSpec
+    from broker.messages import Requirement, Scalar, TaskSpec
     from edge_agent.executors import Executor
 
 log = get_logger(__name__)
@@ -36,8 +37,9 @@ class Abilities:
         self._listeners: list[Callable[[], None]] = []
         self._look()
         self._usual_kinds = self._kinds
-        for kind, lacking in self._lacking().items():
-            log.warning("kind_not_offered", kind=kind, reason="; ".join(lacking))
+        for kind, reason in self._lacking.items():
+            say = log.debug if kind in BUILT_IN_KINDS else log.warning  # who installs a handler wants it to run
+            say("kind_not_offered", kind=kind, reason=reason)
 
     @property
     def capabilities(self) -> Mapping[str, Scalar]:
@@ -48,6 +50,11 @@ class Abilities:
     def kinds(self) -> Mapping[str, Executor]:
         """The kinds of which tasks can run now. Another mapping after each change."""
         return self._kinds
+
+    @property
+    def lacking(self) -> Mapping[str, str]:
+        """Why tasks of the other kinds cannot run now."""
+        return self._lacking
 
     @property
     def usual_capabilities(self) -> Mapping[str, Scalar]:
@@ -78,14 +85,10 @@ class Abilities:
 
     def why_not(self, spec: TaskSpec) -> str | None:
         """Return why a task cannot run here now, whatever its policy says; None if it can."""
-        lacking = unmet(spec.requires, self._capabilities)
         executor = self._executors.get(spec.kind)
         if executor is None:
             return f"{spec.kind} does not run here"
-        if spec.kind not in self._kinds:
-            lacking = unmet(executor.requires, self._capabilities) + lacking
-        withdrawn = [f"{name}: {why}" for name, why in self._withdrawn.items()] if lacking else []
-        return "; ".join(dict.fromkeys([*lacking, *withdrawn])) or None
+        return self._unmet({**executor.requires, **spec.requires}) or self._unmet(executor.requires)
 
     def _change(self) -> None:
         self._look()
@@ -94,9 +97,12 @@ class Abilities:
 
     def _look(self) -> None:
         self._capabilities = {name: value for name, value in self._had.items() if name not in self._withdrawn}
-        lacking = self._lacking()
-        self._kinds = {kind: one for kind, one in self._executors.items() if kind not in lacking}
+        unmet_by = {kind: self._unmet(one.requires) for kind, one in self._executors.items()}
+        self._lacking = {kind: reason for kind, reason in unmet_by.items() if reason}
+        self._kinds = {kind: one for kind, one in self._executors.items() if kind not in self._lacking}
 
-    def _lacking(self) -> dict[str, list[str]]:
-        lacking = {kind: unmet(one.requires, self._capabilities) for kind, one in self._executors.items()}
-        return {kind: reasons for kind, reasons in lacking.items() if reasons}
+    def _unmet(self, requires: Mapping[str, Requirement]) -> str | None:
+        """Return what is missing, and where that was withdrawn, why."""
+        reasons = unmet(requires, self._capabilities)
+        withdrawn = [f"{name}: {why}" for name, why in self._withdrawn.items() if name in requires]
+        return "; ".join([*reasons, *withdrawn]) if reasons else None

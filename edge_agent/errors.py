@@ -7,7 +7,10 @@ HoldfastError (broker.errors)
 ├── PluginError           a module of handlers cannot be used: ends the program with exit code 2
 ├── TaskFailed            an executor's way to end an attempt as failed, with a result of its own
 ├── TaskInterrupted       an executor's way to say that something else put an end to it: the engine stopped, for example
-└── CannotRunHere         an executor's way to give an attempt back of which nothing has begun
+├── CannotRunHere         an executor's way to give an attempt back of which nothing has begun
+│   └── NotAllowedHere        the same, where it would be of no use to try again
+├── EngineGone            the Docker Engine does not answer
+└── EngineRefused         the Docker Engine answers, and does not do what it was asked for
 """
 
 from __future__ import annotations
@@ -72,8 +75,38 @@ class TaskInterrupted(HoldfastError):
 
 
 class CannotRunHere(HoldfastError):
-    """An attempt that cannot be begun here now: another worker may run it, or this one later."""
+    """An attempt that cannot be begun here now: another worker may run it, or this one later.
+
+    `retryable` is whether this one may be able to soon, without being told that anything has changed.
+    """
+
+    retryable = True
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
+        self.reason = reason
+
+
+class NotAllowedHere(CannotRunHere):
+    """An attempt that this worker may not begin, as it turns out late: tried again, it would be refused again."""
+
+    retryable = False
+
+
+class EngineGone(HoldfastError):
+    """The Docker Engine does not answer, or has gone meanwhile. Whether it has done what it was asked for is open."""
+
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the Docker Engine does not answer: {reason}")
+        self.reason = reason
+
+
+class EngineRefused(HoldfastError):
+    """What the Docker Engine does not do, in its own words; `status` is that of HTTP."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
         self.reason = reason

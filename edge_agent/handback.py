@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from broker.clock import now_ms
 from broker.log import get_logger
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from edge_agent.store.database import Database, Transaction
     from edge_agent.store.journal import Journal
 
-    Reasoned = tuple[Held, str]
-    """An attempt, and why it goes."""
-
 log = get_logger(__name__)
+
+
+class Declined(NamedTuple):
+    """An attempt, why it goes, and whether the hub may offer it here again at once."""
+
+    held: Held
+    why: str
+    busy: bool = False
 
 
 class HandBack:
@@ -40,7 +45,7 @@ class HandBack:
         self._journal = journal
         self._forget = forget
 
-    async def decline(self, attempts: Sequence[Reasoned]) -> bool:
+    async def decline(self, attempts: Sequence[Declined]) -> bool:
         """Let attempts go; tell whether the disk has taken it. Raises `StorageClosed`."""
         if not attempts:
             return True
@@ -51,18 +56,23 @@ class HandBack:
             if not error.retryable:
                 raise
             return False
-        for held, _ in attempts:
-            self._forget(held)
-        log.info("tasks_handed_back", count=len(attempts), reason=attempts[0][1])
+        for declined in attempts:
+            self._forget(declined.held)
+        log.info("tasks_handed_back", count=len(attempts), reason=attempts[0].why)
         return True
 
-    def _write(self, transaction: Transaction, attempts: Sequence[Reasoned]) -> None:
-        inbox.release(transaction, [held.ref for held, _ in attempts])
+    def _write(self, transaction: Transaction, attempts: Sequence[Declined]) -> None:
+        inbox.release(transaction, [declined.held.ref for declined in attempts])
         at = now_ms()
         events = [
             TaskDeclined(
-                at=at, task=held.ref.task, attempt=held.ref.attempt, reason=reason, injected=Take(held).injected
+                at=at,
+                task=held.ref.task,
+                attempt=held.ref.attempt,
+                reason=why,
+                busy=busy,
+                injected=Take(held).injected,
             )
-            for held, reason in attempts
+            for held, why, busy in attempts
         ]
         self._journal.append(transaction, events)

@@ -10,10 +10,10 @@ import psutil
 
 from broker import __version__
 from broker.clock import new_id, now_ms
-from broker.messages import Birth, HeartbeatMessage, TaskRef
+from broker.messages import NO_REVISION, Birth, HeartbeatMessage, TaskRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from broker.messages import ClockSample
     from edge_agent.abilities import Abilities
@@ -40,6 +40,7 @@ class Profile:
     """What does not change while the agent runs."""
 
     slots: int
+    concurrency: Mapping[str, int]
     heartbeat_interval_seconds: float
     session_expiry_seconds: int
 
@@ -54,6 +55,9 @@ class Presence:
         journal: What it has to report.
         runner: What it does.
 
+    Attributes:
+        schedules: Which set of the hub's schedules is on the disk.
+
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Presence:
         self._journal = journal
         self._runner = runner
         self._disk = database.path.parent
+        self.schedules: Callable[[], str] = lambda: NO_REVISION
         self.boot = new_id()
         self.began_at = now_ms()
         self._process = psutil.Process()
@@ -89,6 +94,7 @@ class Presence:
             version=__version__,
             capabilities=dict(self._abilities.capabilities),
             slots=profile.slots,
+            concurrency=dict(profile.concurrency),
             kinds=tuple(sorted(self._abilities.kinds)),
             heartbeat_interval_seconds=profile.heartbeat_interval_seconds,
             session_expiry_seconds=profile.session_expiry_seconds,
@@ -96,6 +102,7 @@ class Presence:
             held=_refs(self._runner.held),
             intake=intake,
             transport=transport,
+            schedules=self.schedules(),
         )
 
     def is_of_another(self, birth: Birth) -> bool:

@@ -17,9 +17,11 @@ from broker.messages import (
     Cancel,
     Credit,
     HubStatusMessage,
+    ReadLog,
     Receipt,
     Renew,
     ReplyTo,
+    Schedules,
     Sync,
     Via,
 )
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from edge_agent.greeter import Greeter
     from edge_agent.intake import Intake
     from edge_agent.presence import Name
+    from edge_agent.readout import Readout
     from edge_agent.runner import Runner
+    from edge_agent.schedule.clockwork import Clockwork
     from edge_agent.uplink import Uplink
 
 DROPPED = "the hub has given it to another worker, or ended it"
@@ -57,6 +61,8 @@ class Reception:
         runner: Told what to stop.
         uplink: Hears receipts and credit.
         on_renew: Called when the hub asks to open the intake anew.
+        clockwork: Takes what the hub wants to be fired here.
+        readout: Sends the hub what it wants of a log.
 
     """
 
@@ -70,6 +76,8 @@ class Reception:
         runner: Runner,
         uplink: Uplink,
         on_renew: Callable[[], None],
+        clockwork: Clockwork,
+        readout: Readout,
     ) -> None:
         self._topics = topics
         self._tasks = topics.build(WorkerTasks(name.site, name.worker))
@@ -81,6 +89,8 @@ class Reception:
         self._runner = runner
         self._uplink = uplink
         self._on_renew = on_renew
+        self._clockwork = clockwork
+        self._readout = readout
         self._takes: set[asyncio.Task[None]] = set()
         self._takes_tasks = True
 
@@ -149,6 +159,11 @@ class Reception:
                 self._runner.cancel(Ref(order.task, order.attempt), order.reason)
             case Renew():
                 self._on_renew()
+            case ReadLog():
+                group.create_task(self._readout.answer(connection, order), name="readout")
+            case Schedules():
+                group.create_task(_handle(self._on_schedules(connection, order), incoming), name="schedules")
+                return
             case Sync() if order.session == self._greeter.session:
                 group.create_task(_handle(self._on_sync(connection, order, heard_at), incoming), name="sync")
                 return
@@ -169,6 +184,10 @@ class Reception:
             log.info("synced", stream=sync.stream, committed_through=sync.committed_through)
         if self._takes_tasks:
             await self._intake.take_assigned(sync.send)
+
+    async def _on_schedules(self, connection: Connection, order: Schedules) -> None:
+        await self._clockwork.take(order)
+        await self._greeter.say_hello(connection)  # the hub sees by it that they are taken
 
     # -- presence ----------------------------------------------------------------------------------------------------
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from broker.clock import now_ms
 from broker.log import get_logger
 from broker.messages import Outcome
-from edge_agent.context import TaskContext
 from edge_agent.errors import CannotRunHere
-from edge_agent.execution import Execution
-from edge_agent.handback import HandBack
+from edge_agent.handback import Declined, HandBack
+from edge_agent.queue import Queue
 from edge_agent.record import Record
 from edge_agent.rules import endings
 from edge_agent.rules.admission import STOPPING
 from edge_agent.rules.attempts import Ending, Held, Ref
-from edge_agent.rules.waiting import Waiting
+from edge_agent.slot import DIED, Slot
 from edge_agent.store import inbox
 from edge_agent.unable import Unable
 
@@ -28,23 +24,15 @@ if TYPE_CHECKING:
     from edge_agent.abilities import Abilities
     from edge_agent.answers import Answers
     from edge_agent.executors import Executor
+    from edge_agent.executors.handler import Handler
+    from edge_agent.logs import Logs
     from edge_agent.store.database import Database, Transaction
     from edge_agent.store.journal import Journal
-
-DIED = "the worker died while it ran"
 
 MOST_ENDING = 1000
 """How many ends may wait for their commit before nothing more is begun."""
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """An attempt in a slot."""
-
-    held: Held
-    execution: Execution
 
 
 class Runner:
@@ -55,11 +43,18 @@ class Runner:
     Args:
         slots: How many run at one time.
         executors: What runs, by kind.
+        limited: Kinds of which only so many run at one time.
         abilities: Which of that can run now.
         database: Where ends are committed,
         journal: in one transaction with their report,
         answers: and with the answer to who asked.
+        logs: Where output goes.
         hub_is_there: Whether somebody could place elsewhere what cannot run here.
+        say_hello: Lets the hub know what the worker can do.
+
+    Attributes:
+        on_let_go: Told of each task of which no attempt is held any more.
+        on_committed: Told of each attempt whose end is committed.
 
     """
 
@@ -68,27 +63,33 @@ class Runner:
         *,
         slots: int,
         executors: Mapping[str, Executor],
+        limited: Mapping[str, Handler],
         abilities: Abilities,
         database: Database,
         journal: Journal,
         answers: Answers,
+        logs: Logs,
         hub_is_there: Callable[[], bool],
+        say_hello: Callable[[], None],
     ) -> None:
         self.slots = slots
         self._executors = executors
-        self._abilities = abilities
+        for handler in limited.values():
+            handler.on_ended = self._fill_slots
         self._database = database
         self._journal = journal
+        self._logs = logs
         self._record = Record(database=database, journal=journal, answers=answers, on_ended=self._let_go)
         self._held: dict[Ref, Held] = {}
         self._latest: dict[str, Ref] = {}
-        self._waiting = Waiting()
-        self._behind: dict[str, Held] = {}
         self._hand_back = HandBack(database, journal, self._forget)
-        self._unable = Unable(self._hand_back, hub_is_there, retry=self.on_abilities)
-        self._running: dict[Ref, _Running] = {}
+        self._unable = Unable(self._hand_back, hub_is_there, retry=self.on_abilities, say_hello=say_hello)
+        self._queue = Queue(executors, limited, abilities, self._unable)
+        self._running: dict[Ref, Slot] = {}
         self._ending: set[Ref] = set()
         self._group: asyncio.TaskGroup | None = None
+        self.on_let_go: Callable[[str], None] = lambda _: None
+        self.on_committed: Callable[[Ref], None] = lambda _: None
         self._closed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -101,7 +102,11 @@ class Runner:
     @property
     def queued(self) -> int:
         """How many attempts wait for a slot."""
-        return len(self._waiting) + len(self._behind) + len(self._unable)
+        return len(self._queue)
+
+    def awaits_its_turn(self, ref: Ref) -> bool:
+        """Tell whether an attempt is held that has not begun."""
+        return ref in self._held and ref not in self._running and ref not in self._ending
 
     @property
     def held(self) -> list[Ref]:
@@ -124,8 +129,8 @@ class Runner:
         """Run what is submitted, until `close`."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for running in list(self._running.values()):
-                self._attend(group, running, running.execution.resume(running.held.spec.params, running.held.handle))
+            for slot in list(self._running.values()):
+                self._attend(group, slot, slot.resume())
             self._fill_slots()
             group.create_task(self._watch_record(), name="record")
             group.create_task(self._unable.run(), name="unable")
@@ -145,15 +150,14 @@ class Runner:
             if held.problem:
                 self._end(held, endings.failure(held.problem))
             elif self._is_busy(held.ref.task):
-                self._behind[held.ref.task] = held
+                self._queue.put_behind(held)
             else:
-                self._queue(held)
+                self._queue.put(held)
         self._fill_slots()
 
     def on_abilities(self) -> None:
         """Follow what the worker can do now: begin what has waited for it, hand back what cannot be begun any more."""
-        for held in (*self._unable.clear(), *self._waiting.clear()):
-            self._queue(held)
+        self._queue.sort_anew()
         self._fill_slots()
 
     def on_hub(self) -> None:
@@ -176,28 +180,19 @@ class Runner:
 
     async def hand_back(self) -> None:
         """Give what is queued back to the hub, which places it elsewhere; on a full disk it waits for a next start."""
-        attempts = [*self._waiting.clear(), *self._behind.values(), *self._unable.clear()]
-        self._behind.clear()
-        await self._hand_back.decline([(held, STOPPING) for held in attempts])
+        await self._hand_back.decline([Declined(held, STOPPING) for held in self._queue.clear()])
 
     async def idle(self) -> None:
         """Wait until nothing runs, and every end is committed."""
         await self._idle.wait()
 
     def interrupt(self) -> None:
-        """End what still runs."""
-        for running in list(self._running.values()):
-            running.execution.stop(Ending(Outcome.INTERRUPTED, error="the worker was stopped while it ran"))
-
-    # -- what cannot run here at the moment --------------------------------------------------------------------------
-
-    def _queue(self, held: Held) -> None:
-        """Let an attempt wait for a slot, or for what it needs."""
-        why = self._abilities.why_not(held.spec) if held.spec.kind in self._executors else None
-        if why is None:
-            self._waiting.add(held)
-        else:
-            self._unable.add(held, why)
+        """End what still runs, and leave alone what outlives the agent: its next start takes it up."""
+        for slot in list(self._running.values()):
+            if slot.leave():
+                log.info("task_left_running", task=slot.held.ref.task, attempt=slot.held.ref.attempt)
+                continue
+            slot.stop(Ending(Outcome.INTERRUPTED, error="the worker was stopped while it ran"))
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
@@ -213,12 +208,14 @@ class Runner:
             log.warning("task_interrupted", task=held.ref.task, attempt=held.ref.attempt)
             self._end(held, Ending(Outcome.INTERRUPTED, error=DIED))
         else:
-            self._running[held.ref] = self._slot(held, executor)
-            self._idle.clear()
+            self._open_slot(held, executor)
 
     def _fill_slots(self) -> None:
-        while self._group and self._waiting and self._may_begin():
-            self._begin(self._group, self._waiting.pop())
+        while self._group and self._may_begin() and (held := self._queue.next(self._in_slots())):
+            self._begin(self._group, held)
+
+    def _in_slots(self) -> Iterable[Held]:
+        return (slot.held for slot in self._running.values())
 
     def _may_begin(self) -> bool:
         return not self._closed.is_set() and len(self._running) < self.slots and len(self._ending) < MOST_ENDING
@@ -228,25 +225,29 @@ class Runner:
         if executor is None:  # it was taken by an earlier run, which had another plugin
             self._end(held, endings.failure(f"{held.spec.kind} does not run here any more"))
             return
-        self._running[held.ref] = running = self._slot(held, executor)
+        slot = self._open_slot(held, executor)
+        self._attend(group, slot, slot.begin())
+
+    def _open_slot(self, held: Held, executor: Executor) -> Slot:
+        slot = Slot(held, executor, record=self._record, journal=self._journal, logs=self._logs)
+        self._running[held.ref] = slot
         self._idle.clear()
-        self._attend(group, running, self._begin_and_execute(running))
+        return slot
 
-    def _slot(self, held: Held, executor: Executor) -> _Running:
-        keep = partial(self._record.keep, held.ref)
-        context = TaskContext(*held.ref, report=self._journal.post, clock=now_ms, keep=keep)
-        return _Running(held, Execution(executor, context, timeout_seconds=held.spec.timeout_seconds))
+    def _attend(self, group: asyncio.TaskGroup, slot: Slot, work: Coroutine[None, None, Ending]) -> None:
+        group.create_task(self._hold_slot(slot.held, work), name=f"task-{slot.held.ref.task}")
 
-    def _attend(self, group: asyncio.TaskGroup, running: _Running, work: Coroutine[None, None, Ending | None]) -> None:
-        group.create_task(self._hold_slot(running.held, work), name=f"task-{running.held.ref.task}")
-
-    async def _hold_slot(self, held: Held, work: Coroutine[None, None, Ending | None]) -> None:
+    async def _hold_slot(self, held: Held, work: Coroutine[None, None, Ending]) -> None:
         try:
-            ending = await work or Ending(Outcome.INTERRUPTED, error=DIED)
+            ending = await work
+        except asyncio.CancelledError:
+            del self._running[held.ref]
+            self._look_idle()
+            raise
         except CannotRunHere as refused:
             log.warning("task_cannot_run_here", task=held.ref.task, kind=held.spec.kind, reason=refused.reason)
             self._leave_slot(held)
-            self._unable.add(held, refused.reason)
+            self._unable.add_refused(held, refused)
         else:
             self._leave_slot(held)
             self._end(held, ending)
@@ -255,33 +256,13 @@ class Runner:
     def _leave_slot(self, held: Held) -> None:
         """Let the slot go, and a newer attempt at the task have its turn."""
         del self._running[held.ref]
-        newer = self._behind.pop(held.ref.task, None)
-        if newer is not None:
-            self._queue(newer)
-
-    async def _begin_and_execute(self, running: _Running) -> Ending:
-        held = running.held
-        at = now_ms()
-        if late := _too_late(held, at):
-            return late
-        if held.spec.idempotent and not self._record.is_refused:
-            # The mark goes to the disk with the next commit. A crash before that runs the attempt again, which harms
-            # nothing here, and saves every short task an fsync.
-            self._record.begun(held, at)
-        else:  # on a full disk nothing begins whose end could not be kept
-            await self._record.begin(held, at)
-            if late := _too_late(held, now_ms()):
-                return late
-        return await running.execution.run(held.spec.params)
+        self._queue.follow(held.ref.task)
 
     def _stop(self, ref: Ref, ending: Ending) -> None:
-        running = self._running.get(ref)
-        if running is not None:
-            running.execution.stop(ending)
-        held = self._waiting.remove(ref) or self._unable.remove(ref)
-        behind = self._behind.get(ref.task)
-        if behind is not None and behind.ref == ref:
-            held = self._behind.pop(ref.task)
+        slot = self._running.get(ref)
+        if slot is not None:
+            slot.stop(ending)
+        held = self._queue.remove(ref)
         if held is not None:
             self._end(held, ending)
 
@@ -295,6 +276,10 @@ class Runner:
         self._ending.discard(held.ref)
         self._forget(held)
         self._fill_slots()
+        self._look_idle()
+        self.on_committed(held.ref)
+
+    def _look_idle(self) -> None:
         if not self._running and not self._ending:
             self._idle.set()
 
@@ -302,6 +287,7 @@ class Runner:
         self._held.pop(held.ref, None)
         if self._latest.get(held.ref.task) == held.ref:
             del self._latest[held.ref.task]
+            self.on_let_go(held.ref.task)
 
     def _is_busy(self, task: str) -> bool:
         return any(ref.task == task for ref in self._running)
@@ -310,12 +296,6 @@ class Runner:
         await self._record.broken.wait()
         if self._record.error:
             raise self._record.error
-
-
-def _too_late(held: Held, at: int) -> Ending | None:
-    if held.expires_at is None or at < held.expires_at:
-        return None
-    return Ending(Outcome.EXPIRED, error=f"not begun within {held.spec.expires_in_seconds:g} s")
 
 
 def _superseded_by(newer: Ref) -> Ending:

@@ -8,10 +8,12 @@ held by this worker, or is in its journal.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from broker.log import get_logger
 from edge_agent.greeter import Greeter
+from edge_agent.readout import Readout
 from edge_agent.reception import Reception
 from edge_agent.site_intake import SiteIntake
 
@@ -21,13 +23,41 @@ if TYPE_CHECKING:
     from edge_agent.answers import Answers
     from edge_agent.connection import Connection, Link
     from edge_agent.intake import Intake
+    from edge_agent.logs import Logs
     from edge_agent.presence import Name, Presence
     from edge_agent.runner import Runner
+    from edge_agent.schedule.clockwork import Clockwork
     from edge_agent.store.database import Database
     from edge_agent.store.journal import Journal
     from edge_agent.uplink import Uplink
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a session works with, whatever it is connected to.
+
+    Attributes:
+        database: Whether the disk takes anything.
+        journal: Told when it is at the broker.
+        intake: Takes tasks in.
+        runner: Told what to stop.
+        answers: What is published on response topics.
+        logs: What the hub may ask for.
+        presence: What the worker says of itself.
+        clockwork: Takes what the hub wants to be fired here.
+
+    """
+
+    database: Database
+    journal: Journal
+    intake: Intake
+    runner: Runner
+    answers: Answers
+    logs: Logs
+    presence: Presence
+    clockwork: Clockwork
 
 
 class Session:
@@ -38,13 +68,8 @@ class Session:
         topics: Where to.
         main: The persistent connection.
         intake_link: The clean one, for the site's tasks.
-        database: Whether the disk takes anything.
-        journal: Told when it is at the broker.
-        intake: Takes tasks in.
-        runner: Told what to stop.
         uplink: The journal's way up.
-        answers: What is published on response topics.
-        presence: What the worker says of itself.
+        parts: What else it works with.
         online: Set while tasks come.
 
     """
@@ -56,31 +81,29 @@ class Session:
         *,
         main: Link,
         intake_link: Link,
-        database: Database,
-        journal: Journal,
-        intake: Intake,
-        runner: Runner,
         uplink: Uplink,
-        answers: Answers,
-        presence: Presence,
+        parts: Parts,
         online: asyncio.Event,
     ) -> None:
         self._online = online
         self._main = main
-        self._database = database
-        self._journal = journal
-        self._intake = intake
+        self._database = parts.database
+        self._journal = parts.journal
+        self._intake = parts.intake
         self._uplink = uplink
-        self._answers = answers
-        self._greeter = Greeter(name, topics, presence)
+        self._answers = parts.answers
+        self._logs = parts.logs
+        self._greeter = Greeter(name, topics, parts.presence)
         self._reception = Reception(
             name,
             topics,
             greeter=self._greeter,
-            intake=intake,
-            runner=runner,
+            intake=parts.intake,
+            runner=parts.runner,
             uplink=uplink,
             on_renew=self._renew,
+            clockwork=parts.clockwork,
+            readout=Readout(topics, parts.logs, parts.runner.awaits_its_turn),
         )
         self._site_intake = SiteIntake(intake_link, topics.intake(name.site), self._reception.take, online)
         self._stopping = False
@@ -166,6 +189,7 @@ class Session:
         else:
             self._room.clear()
             self._site_intake.close()
+            self._logs.give_way()
         self._greeter.beat_now()
 
 

@@ -17,11 +17,15 @@ from broker.log import LogFormat, LogLevel
 from broker.messages import Key, Scalar
 from broker.settings import ProgramSettings
 from broker.topics import NAME_PATTERN
+from edge_agent.rules.containers.images import ImagePattern
+from edge_agent.rules.containers.policy import Place
 from edge_agent.rules.policy import Pattern
+from edge_agent.rules.urls import UrlPattern
 
 MAX_INTERVAL_SECONDS = 24 * 3600.0
 MAX_SESSION_EXPIRY_SECONDS = 30 * 24 * 3600
-MODULE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+PLUGIN_PATTERN = r"^(\*|[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*)$"
 
 
 def _hub_url(value: str) -> str:
@@ -39,6 +43,45 @@ def _hub_url(value: str) -> str:
 def _pattern(value: str) -> str:
     try:
         Pattern.parse(value)
+    except InvalidInput as error:
+        raise ValueError(error.problems[0].expected) from None
+    return value
+
+
+def _image_pattern(value: str) -> str:
+    try:
+        ImagePattern.parse(value)
+    except InvalidInput as error:
+        raise ValueError(error.problems[0].expected) from None
+    return value
+
+
+def _place(value: str) -> str:
+    try:
+        Place.parse(value)
+    except InvalidInput as error:
+        raise ValueError(error.problems[0].expected) from None
+    return value
+
+
+def _docker_url(value: str) -> str:
+    parts = urlsplit(value)
+    if not ((parts.scheme == "unix" and parts.path.startswith("/")) or (parts.scheme == "tcp" and parts.hostname)):
+        msg = "unix:// and a path, or tcp:// and a host: unix:///var/run/docker.sock"
+        raise ValueError(msg)
+    return value
+
+
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute() or ".." in value.parts:
+        msg = "absolute paths without '..'"
+        raise ValueError(msg)
+    return value
+
+
+def _url_pattern(value: str) -> str:
+    try:
+        UrlPattern.parse(value)
     except InvalidInput as error:
         raise ValueError(error.problems[0].expected) from None
     return value
@@ -66,7 +109,8 @@ def _scalar(value: object) -> object:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-Module = Annotated[str, StringConstraints(pattern=MODULE_PATTERN)]
+Plugin = Annotated[str, StringConstraints(pattern=PLUGIN_PATTERN)]
+Variable = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
 Seconds = Annotated[float, Field(ge=0.05, le=MAX_INTERVAL_SECONDS)]
 
 
@@ -95,18 +139,46 @@ class WorkerSettings(ProgramSettings):
         default={}, description='What this worker has, as JSON: {"docker": true, "memory_mb": 512}.'
     )
     slots: int = Field(default=4, ge=1, le=1024, description="How many tasks run at one time.")
-    plugins: Annotated[tuple[Module, ...], NoDecode, BeforeValidator(_listed)] = Field(
-        default=(), description="Modules of handlers, separated by commas."
+    plugins: Annotated[tuple[Plugin, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), description="Modules of handlers and installed plugins, separated by commas; * is every plugin."
     )
     schedule: ReadableFile | None = Field(
-        default=None, description="A file of what runs when. Read from the release that brings schedules."
+        default=None, description="A file of what this worker fires by itself, and when: see config/schedule.toml."
     )
     allow_commands: tuple[Annotated[str, AfterValidator(_pattern)], ...] = Field(
         default=(), description='Which commands may run, as JSON: ["uptime", "systemctl restart *"].'
     )
-    allow_images: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+    command_dirs: tuple[Annotated[Path, AfterValidator(_absolute)], ...] = Field(
         default=(),
-        description="Which images may run, as a JSON list of globs. Used from the release with containers.",
+        description='Where a task may let a command run, and in what is below, as JSON: ["/srv/site"]. Unset, nowhere.',
+    )
+    command_env: Annotated[tuple[Variable, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(),
+        description="Which of the agent's variables commands get beside PATH, HOME, LANG and the like, by commas.",
+    )
+    command_user: str | None = Field(default=None, description="Whom commands run as; the agent must run as root.")
+    command_processes: int | None = Field(
+        default=None, ge=1, le=4_000_000, description="How many processes the user may have whom commands run as."
+    )
+    docker_url: Annotated[str, AfterValidator(_docker_url)] | None = Field(
+        default=None, description="Where the Docker Engine is; unset, where DOCKER_HOST says, or at its usual socket."
+    )
+    allow_images: tuple[Annotated[str, AfterValidator(_image_pattern)], ...] = Field(
+        default=(), description='Which images may run, as JSON: ["busybox:*", "ghcr.io/acme/**"].'
+    )
+    allow_mounts: tuple[Annotated[str, AfterValidator(_place)], ...] = Field(
+        default=(),
+        description='Which paths of the host and which volumes containers may have: ["/srv/data:ro", "cache-*"].',
+    )
+    allow_devices: tuple[Annotated[str, StringConstraints(pattern=r"^/dev/[^/].*$")], ...] = Field(
+        default=(), description='Which devices containers may have, as JSON: ["/dev/ttyUSB*"].'
+    )
+    allow_urls: tuple[Annotated[str, AfterValidator(_url_pattern)], ...] | None = Field(
+        default=None,
+        description="Which URLs http tasks may ask, as a JSON list. Unset, any that network_access reaches.",
+    )
+    http_ca: ReadableFile | None = Field(
+        default=None, description="A certificate authority that http tasks trust beside the system's."
     )
     buffer_max_mb: float = Field(
         default=256.0,
@@ -123,6 +195,18 @@ class WorkerSettings(ProgramSettings):
         gt=0,
         le=3600,
         description="How long gentle may keep events in memory: what a power cut can cost.",
+    )
+    log_max_mb: float = Field(
+        default=16.0,
+        ge=0.01,
+        le=1024 * 1024,
+        description="How many MB of one task's output are kept here: the newest. Of a full log the oldest half goes.",
+    )
+    logs_max_mb: float = Field(
+        default=256.0,
+        ge=0.01,
+        le=1024 * 1024,
+        description="How many MB of output are kept of all tasks together. The logs that ended first go first.",
     )
     session_expiry_seconds: int = Field(
         default=3600,

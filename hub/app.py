@@ -30,11 +30,14 @@ from hub.fleet import Fleet
 from hub.gateway import Gateway
 from hub.greeting import Greeting
 from hub.inbound import Inbound
+from hub.logs import Logs
 from hub.mailboxes import Mailboxes
 from hub.reception import Reception
 from hub.replies import Replies
+from hub.schedules import Schedules
 from hub.store.engine import open_engine
 from hub.store.ledger import Ledger
+from hub.store.schedules import load_schedules
 from hub.store.tasks import unended
 from hub.store.workers import load_workers
 from hub.submission import Submissions
@@ -88,6 +91,9 @@ class Hub:
             wire=self._wire,
             replies=replies,
         )
+        self._logs = Logs(self._wire)
+        self._schedules = Schedules(self._ledger, self._fleet, self._wire)
+        self._reception.on_greeted = self._schedules.on_hello
         self._gateway = Gateway(self._wire, mailboxes, self._handlers())
         self._attendance.listen(self._dispatcher.on_fleet)
         for listener in (self._dispatcher.on_changes, self._waiters.on_changes, replies.on_changes):
@@ -138,6 +144,7 @@ class Hub:
         with self._engine.connect() as connection:
             self._attendance.load(load_workers(connection))
             self._dispatcher.load(unended(connection))
+            self._schedules.load(load_schedules(connection))
 
     def _context(self) -> Context:
         return Context(
@@ -150,6 +157,8 @@ class Hub:
             waiters=self._waiters,
             wire=self._wire,
             gateway=self._gateway,
+            logs=self._logs,
+            schedules=self._schedules,
         )
 
     def _on_link_up(self) -> None:
@@ -162,6 +171,7 @@ class Hub:
             events=self._inbound.on_events,
             status=self._reception.on_status,
             heartbeat=self._reception.on_heartbeat,
+            reply=self._logs.on_reply,
             stray=self._submissions.on_stray,
             link_up=self._on_link_up,
             link_lost=self._attendance.on_link_lost,

@@ -13,6 +13,8 @@ from hub.rules import clocks, presence as rules
 from hub.worker import Hello
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.link import Incoming
     from broker.messages import Farewell
     from broker.topics import Heartbeat, Status
@@ -48,6 +50,9 @@ class Reception:
         wire: Is told how to reach whom.
         listener: Is told what they hold.
 
+    Attributes:
+        on_greeted: Called with each worker whose hello was answered.
+
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Reception:
         self._greeting = greeting
         self._wire = wire
         self._listener = listener
+        self.on_greeted: Callable[[Worker], None] = lambda _: None
 
     async def on_status(self, address: Status, incoming: Incoming) -> None:
         """Take a birth or a farewell; answer a birth with `Sync`."""
@@ -114,6 +120,7 @@ class Reception:
         if through is not None:
             worker.marks[birth.journal.stream] = through
             self._look_for_sync(worker)
+            self.on_greeted(worker)
 
     def _take_status(self, worker: Worker, status: Birth | Farewell, *, retained: bool, now: int) -> None:
         """Take a farewell, or what the broker has kept of a birth: no hello, which follows when it hears of us."""

@@ -23,7 +23,7 @@ from broker.messages.base import (
     WorkerName,
     encode,
 )
-from broker.messages.control import CONTROL, AnyControl, Cancel, ClockEcho, Credit, Receipt, Renew, Sync
+from broker.messages.control import CONTROL, AnyControl, Cancel, ClockEcho, Credit, Receipt, Renew, Schedules, Sync
 from broker.messages.events import (
     EVENT,
     AnyEvent,
@@ -36,6 +36,7 @@ from broker.messages.events import (
     IncidentRaised,
     Injected,
     InputProblem,
+    ScheduleSkipped,
     TaskAccepted,
     TaskDeclined,
     TaskEvent,
@@ -47,6 +48,7 @@ from broker.messages.events import (
     WorkerStarted,
 )
 from broker.messages.exchange import Delivered, Exchange, ExchangeAnswer, Letter
+from broker.messages.logs import MAX_PART_BYTES, LogPart, ReadLog
 from broker.messages.presence import (
     STATUS,
     Birth,
@@ -59,6 +61,7 @@ from broker.messages.presence import (
     JournalPosition,
     WorkerStatus,
 )
+from broker.messages.schedules import LOCAL, MAX_JOB_BYTES, MAX_SET_BYTES, NO_REVISION, ScheduleJob, revision_of
 from broker.messages.tasks import (
     MANY_REQUESTS,
     MANY_WORKER_TASKS,
@@ -87,12 +90,17 @@ __all__ = [
     "BUILT_IN_KINDS",
     "CONTROL",
     "EVENT",
+    "LOCAL",
     "MANY_REQUESTS",
     "MANY_WORKER_TASKS",
+    "MAX_JOB_BYTES",
     "MAX_MESSAGE_BYTES",
+    "MAX_PART_BYTES",
     "MAX_REJECTED_BYTES",
     "MAX_REPLY_TOPIC",
+    "MAX_SET_BYTES",
     "MAX_TIMEOUT_SECONDS",
+    "NO_REVISION",
     "ONE_REQUEST",
     "ONE_WORKER_TASK",
     "STATUS",
@@ -130,11 +138,13 @@ __all__ = [
     "Kind",
     "LabelValue",
     "Letter",
+    "LogPart",
     "Message",
     "Milliseconds",
     "Number",
     "Option",
     "Outcome",
+    "ReadLog",
     "Receipt",
     "Renew",
     "Reply",
@@ -142,6 +152,9 @@ __all__ = [
     "Requirement",
     "Retry",
     "Scalar",
+    "ScheduleJob",
+    "ScheduleSkipped",
+    "Schedules",
     "SiteName",
     "Sync",
     "TaskAccepted",
@@ -164,4 +177,5 @@ __all__ = [
     "assignment_json",
     "digest",
     "encode",
+    "revision_of",
 ]

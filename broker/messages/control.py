@@ -15,6 +15,8 @@ from broker.messages.base import (
     Milliseconds,
     TaskId,
 )
+from broker.messages.logs import ReadLog
+from broker.messages.schedules import ScheduleJob
 from broker.messages.tasks import Assignment, TaskRef
 
 
@@ -79,5 +81,16 @@ class Renew(Message):
     type: Literal["renew"] = "renew"
 
 
-AnyControl = Annotated[Receipt | Sync | Cancel | Credit | Renew, Field(discriminator="type")]
+class Schedules(Message):
+    """All that the hub wants this worker to fire by itself: it takes the place of what was pushed before.
+
+    The worker keeps it on its disk, and says its `revision` in its next hello.
+    """
+
+    type: Literal["schedules"] = "schedules"
+    revision: str
+    jobs: tuple[ScheduleJob, ...] = ()
+
+
+AnyControl = Annotated[Receipt | Sync | Cancel | Credit | Renew | Schedules | ReadLog, Field(discriminator="type")]
 CONTROL: TypeAdapter[AnyControl] = TypeAdapter(AnyControl)

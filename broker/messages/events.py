@@ -86,7 +86,10 @@ class TaskFinished(TaskEvent):
 
 
 class TaskDeclined(TaskEvent):
-    """The worker cannot run this attempt; the hub places it elsewhere, or here again where it was only `busy`."""
+    """The worker cannot run this attempt; the hub places it elsewhere, or here again where it was only `busy`.
+
+    What its birth says that it cannot do is `busy` too: it can when another birth says so.
+    """
 
     type: Literal["task.declined"] = "task.declined"
     reason: str
@@ -169,6 +172,19 @@ class Gap(Event):
     reason: str
 
 
+class ScheduleSkipped(Event):
+    """Firings of a job that did not become a task: those planned from `planned_from` to `planned_to`, and why.
+
+    The two are times of the calendar, and are not corrected as `at` is.
+    """
+
+    type: Literal["schedule.skipped"] = "schedule.skipped"
+    job: str
+    planned_from: Milliseconds
+    planned_to: Milliseconds
+    reason: str
+
+
 class WorkerStarted(Event):
     """The agent began to run. What follows, up to the next of its kind, is stamped by the clock of this `boot`."""
 
@@ -188,6 +204,7 @@ AnyEvent = Annotated[
     | IncidentRaised
     | IncidentCleared
     | Gap
+    | ScheduleSkipped
     | WorkerStarted,
     Field(discriminator="type"),
 ]

@@ -37,9 +37,12 @@ class Birth(Message):
 
     Attributes:
         session: New for every connection.
+        slots: How many tasks run at one time,
+        concurrency: and of these kinds no more than so many.
         boot: New for every process: whose clock `at` is by.
         intake: New each time that the intake is opened. All that an earlier one took is in `held`, or in the journal.
         transport: How it is connected. By `http` it gets no tasks from its site's topic.
+        schedules: The revision of what the hub has pushed to be fired here, and is on the disk.
 
     """
 
@@ -50,6 +53,7 @@ class Birth(Message):
     version: str
     capabilities: dict[Key, Scalar] = {}
     slots: int = Field(ge=1)
+    concurrency: dict[Kind, Annotated[int, Field(ge=1)]] = {}
     kinds: tuple[Kind, ...]
     heartbeat_interval_seconds: float = Field(gt=0)
     session_expiry_seconds: int = Field(ge=0)
@@ -57,6 +61,7 @@ class Birth(Message):
     held: tuple[TaskRef, ...] = ()
     intake: str = ""
     transport: Literal["mqtt", "http"] = "mqtt"
+    schedules: str = ""
 
 
 class Farewell(Message):

@@ -81,7 +81,7 @@ class BuiltIn(Generic[ParamsType]):
         try:
             self.model.model_validate(params)
         except ValidationError as error:
-            return explain(error, root=PARAMS, prefix=(PARAMS,))
+            return explain(error, root=PARAMS, prefix=(PARAMS,), given=params)
         return []
 
     def refusal(self, params: Mapping[str, JsonValue]) -> str | None:  # noqa: ARG002  for kinds with a policy

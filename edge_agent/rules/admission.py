@@ -6,10 +6,11 @@ remembers, which only the transaction that commits the decision can know for cer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from broker.messages import (
+    MAX_TIMEOUT_SECONDS,
     Assignment,
     Injected,
     InputProblem,
@@ -20,6 +21,7 @@ from broker.messages import (
     TaskRejected,
     Via,
     digest,
+    encode,
 )
 from broker.problems import Problem, shown
 from broker.reading import Refused, excerpt, read_site_tasks, read_worker_tasks
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from broker.messages import ReplyTo, Scalar, TaskRequest, TaskSpec
+    from broker.messages import ReplyTo, Scalar, TaskRequest
 
 FIRST_ATTEMPT = 1
 STOPPING = "the worker is stopping"
@@ -50,10 +52,19 @@ class Kind(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What this worker is. `has_room` is about tasks of the site, which another worker could take."""
+    """What this worker is.
+
+    Attributes:
+        kinds: The kinds of which tasks can run.
+        capabilities: What it has.
+        lacking: Why kinds that there is code for are none of these.
+        has_room: Whether it can take more tasks of the site, which another worker could take.
+
+    """
 
     kinds: Mapping[str, Kind]
     capabilities: Mapping[str, Scalar]
+    lacking: Mapping[str, str] = field(default_factory=dict)
     has_room: bool = True
 
 
@@ -143,6 +154,20 @@ def assigned(assignments: Iterable[Assignment], host: Host, at: int) -> list[Ver
     return [_judge_assignment(one, host, at) for one in assignments]
 
 
+def fired(request: TaskRequest, job: str, worth_seconds: float | None, host: Host, at: int) -> Verdict:
+    """Return what to do with a firing of one of this worker's own jobs.
+
+    One that cannot run now is the hub's to give back when it can; but no longer than the next firing comes, or a day
+    without docker would end in a day's firings at once.
+    """
+    message = Message(f"schedule {job}", Via.SCHEDULE, encode(request), at)
+    verdict = _judge(request, message, host, lambda: "", None)
+    if not isinstance(verdict, Decline) or request.expires_in_seconds is not None or worth_seconds is None:
+        return verdict
+    lasting = request.model_copy(update={"expires_in_seconds": min(worth_seconds, MAX_TIMEOUT_SECONDS)})
+    return _judge(lasting, message, host, lambda: "", None)
+
+
 def recall(verdicts: Sequence[Verdict], known: Mapping[str, Known], message: Message | None) -> list[Verdict]:
     """Return `verdicts` in the light of what is known of their ids."""
     memory = dict(known)
@@ -168,7 +193,8 @@ def _judge(
         return _judge_assignment(one, host, message.at)
     spec = one.spec()
     kind = host.kinds.get(spec.kind)
-    problems = kind.problems(spec.params) if kind else []
+    is_ours = spec.target == "one"  # of one for all workers there is nothing to judge here: each will judge its own
+    problems = kind.problems(spec.params) if kind and is_ours else []
     if problems:
         return _rejection(message, Refused(_within(problems, position), excerpt(message.payload), one.id))
     held = Held(
@@ -179,33 +205,36 @@ def _judge(
         via=message.via,
         reply=message.reply,
     )
-    reason = _why_not(spec, host) or (FOR_THE_HUB if spec.target == "all" else None)
-    if reason:
-        return _declined(held, reason)
-    if message.via is Via.SITE and not host.has_room:
-        return _declined(held, "no room: the queue is full", busy=True)
-    return Take(held)
+    if not is_ours:
+        return _declined(held, FOR_THE_HUB)
+    is_full = message.via is Via.SITE and not host.has_room
+    full = _declined(held, "no room: the queue is full", busy=True) if is_full else None
+    return _declined_by(host, held) or full or Take(held)
 
 
 def _judge_assignment(one: Assignment, host: Host, at: int) -> Verdict:
     held = Held(ref=Ref(one.id, one.attempt), spec=one, digest=digest(one), accepted_at=at, reply=one.reply)
-    reason = _why_not(one, host)
-    if reason:
-        return _declined(held, reason)
-    problems = host.kinds[one.kind].problems(one.params)
+    kind = host.kinds.get(one.kind)
+    problems = kind.problems(one.params) if kind else []
     if problems:  # no other worker could run it either, so it has failed
         return Take(held, Ending(Outcome.FAILED, error="; ".join(map(str, problems))))
-    return Take(held)
+    return _declined_by(host, held) or Take(held)  # what the policy says is asked of params that can be read
 
 
-def _why_not(spec: TaskSpec, host: Host) -> str | None:
-    kind = host.kinds.get(spec.kind)
+def _declined_by(host: Host, held: Held) -> Decline | None:
+    """Decline what this worker cannot run, or may not.
+
+    What it cannot run the hub learns from its births, so it is to go by those: it may offer it again when they say so.
+    """
+    kind = host.kinds.get(held.spec.kind)
     if kind is None:
-        return f"{spec.kind} does not run here"
-    lacking = unmet(spec.requires, host.capabilities)
+        reason = host.lacking.get(held.spec.kind)
+        return _declined(held, f"{held.spec.kind} does not run here{f': {reason}' if reason else ''}", busy=True)
+    lacking = unmet(held.spec.requires, host.capabilities)
     if lacking:
-        return "; ".join(lacking)
-    return kind.refusal(spec.params)
+        return _declined(held, "; ".join(lacking), busy=True)
+    refusal = kind.refusal(held.spec.params)
+    return _declined(held, refusal) if refusal else None
 
 
 def _recall(take: Take, memory: Mapping[str, Known], message: Message | None) -> Verdict:

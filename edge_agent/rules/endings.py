@@ -54,8 +54,12 @@ def failure(error: str, result: Any = None) -> Ending:  # noqa: ANN401
     """Return the ending of an attempt that failed."""
     if result is not None and success(result).outcome is not Outcome.SUCCEEDED:
         result = None
-    legible = error.encode("utf-8", "backslashreplace").decode()  # a file's name in an error may be no UTF-8
-    return Ending(Outcome.FAILED, result, legible[:MAX_ERROR_CHARACTERS])
+    return Ending(Outcome.FAILED, result, legible(error))
+
+
+def legible(text: str) -> str:
+    """Return what can be told of an error's text: a file's name in it may be no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()[:MAX_ERROR_CHARACTERS]
 
 
 def raised(error: BaseException) -> str:

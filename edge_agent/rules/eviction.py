@@ -15,6 +15,7 @@ from broker.messages import (
     Gap,
     IncidentCleared,
     IncidentRaised,
+    ScheduleSkipped,
     TaskProgress,
     TaskStarted,
     WorkerStarted,
@@ -70,7 +71,7 @@ def class_of(event: Event) -> Class:
             return Class.PROGRESS
         case FactObserved():
             return Class.FACTS
-        case IncidentRaised() | IncidentCleared():
+        case IncidentRaised() | IncidentCleared() | ScheduleSkipped():
             return Class.INCIDENTS
         case Gap() | WorkerStarted():
             return Class.MARKS

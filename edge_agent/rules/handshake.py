@@ -25,6 +25,7 @@ class Handshake:
         synced: Whether that hub has answered.
         hello_at: When to say hello, by the caller's clock; None is not at all.
         hellos: How often it was said in vain.
+        is_news: Whether the hello that is due says what none before it has said. No answer stands for one to it.
 
     """
 
@@ -32,6 +33,7 @@ class Handshake:
     synced: bool = False
     hello_at: float | None = None
     hellos: int = 0
+    is_news: bool = False
 
 
 def begin(now: float) -> Handshake:
@@ -45,34 +47,43 @@ def on_hub_online(state: Handshake, session: str, *, was_there: bool, now: float
         return state
     if state.synced and was_there:
         return replace(state, hub=session)  # its answer was faster
-    return Handshake(hub=session, hello_at=now + HELLO_SECONDS if was_there else now)
+    hello_at = _due(state, now + HELLO_SECONDS if was_there else now)
+    return Handshake(hub=session, hello_at=hello_at, is_news=state.is_news)
 
 
 def on_hub_offline(state: Handshake, session: str, now: float) -> Handshake:
     """The hub is gone. A late will of an earlier one says nothing about the one that is online."""
-    return begin(now) if state.hub in (session, None) else state
+    if state.hub not in (session, None):
+        return state
+    return Handshake(hello_at=_due(state, now + MAX_HELLO_SECONDS), is_news=state.is_news)
 
 
 def on_sync(state: Handshake, now: float) -> Handshake:
     """The hub has answered."""
-    return replace(state, synced=True, hello_at=now + HELLO_AGAIN_SECONDS, hellos=0)
+    return replace(state, synced=True, hello_at=_due(state, now + HELLO_AGAIN_SECONDS), hellos=0)
 
 
 def on_overwritten(state: Handshake, now: float) -> Handshake:
     """Somebody else's farewell stands where our birth should."""
-    return replace(state, hello_at=now)
+    return replace(state, hello_at=now, is_news=True)
 
 
 def on_changed(state: Handshake, now: float) -> Handshake:
     """The worker can do other things now than its birth says."""
-    return replace(state, hello_at=now)
+    return replace(state, hello_at=now, is_news=True)
 
 
 def on_hello(state: Handshake, now: float) -> Handshake:
     """Hello was said; wait for the answer, if there is one to come."""
+    state = replace(state, is_news=False)
     if state.synced:
         return replace(state, hello_at=now + HELLO_AGAIN_SECONDS)
     if state.hub is None:
         return replace(state, hello_at=now + MAX_HELLO_SECONDS)
     wait = min(MAX_HELLO_SECONDS, HELLO_SECONDS * 2.0 ** min(state.hellos, 10))
     return replace(state, hello_at=now + wait, hellos=state.hellos + 1)
+
+
+def _due(state: Handshake, otherwise: float) -> float | None:
+    """Return when hello is due: news waits for nothing."""
+    return state.hello_at if state.is_news else otherwise

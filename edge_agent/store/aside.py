@@ -1,6 +1,7 @@
 """A damaged file is set aside under another name, and a new one takes its place (DESIGN §5).
 
-What is still legible of it goes along: the ids of tasks that were held or have ended, so that none of them runs twice.
+What is still legible of it goes along: the ids of tasks that were held or have ended, so that none of them runs twice,
+and what the hub has pushed to be fired here, so that a site that is alone goes on with it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ _REMEMBER = """
     WHERE excluded.attempt >= attempt
 """
 
+_SCHEDULES = (
+    ("SELECT revision, jobs FROM pushed_schedules LIMIT 1", (str, str), "INSERT INTO pushed_schedules VALUES (?, ?)"),
+    (
+        "SELECT job, version, base, task FROM schedule_marks",
+        (str, str, int, str | None),
+        "INSERT OR REPLACE INTO schedule_marks (job, version, base, task) VALUES (?, ?, ?, ?)",
+    ),
+)
+
 log = get_logger(__name__)
 
 Row = tuple[object, ...]
@@ -69,10 +79,13 @@ def begin_anew(path: Path, reason: str) -> Path:
         ) from error
     log.error("journal_corrupt", path=str(path), reason=reason, set_aside=aside.name)
     ids = list(_legible(aside))
+    schedules = [(insert, list(_legible_rows(aside, query, types))) for query, types, insert in _SCHEDULES]
     connection = connect(path)
     try:
         connection.execute("BEGIN")
         connection.executemany(_REMEMBER, ids)
+        for insert, rows in schedules:
+            connection.executemany(insert, rows)
         notes.write(connection, notes.SET_ASIDE, aside.name)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
@@ -107,6 +120,14 @@ def _legible(file: Path) -> Iterator[Row]:
                 for row in connection.execute(query):
                     if _is_id(row):
                         yield row
+
+
+def _legible_rows(file: Path, query: str, types: tuple[object, ...]) -> Iterator[Row]:
+    """Yield the rows of a small table that can be read from a damaged file."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect_to_read(file)) as connection:
+        for row in connection.execute(query):
+            if all(isinstance(value, kind) for value, kind in zip(row, types, strict=True)):  # type: ignore[arg-type]
+                yield row
 
 
 def _is_id(row: Row) -> bool:

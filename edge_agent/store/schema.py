@@ -56,6 +56,22 @@ CREATE TABLE replies (
 )
 """
 
+_MARKS = """
+CREATE TABLE schedule_marks (
+    job TEXT PRIMARY KEY,
+    version TEXT NOT NULL,
+    base INTEGER NOT NULL,
+    task TEXT
+) WITHOUT ROWID
+"""
+
+_PUSHED = """
+CREATE TABLE pushed_schedules (
+    revision TEXT NOT NULL,
+    jobs TEXT NOT NULL
+)
+"""
+
 _COUNT = """
 CREATE TRIGGER journal_on_{name} AFTER {event} ON journal BEGIN
     UPDATE sqlite_sequence SET seq = seq {rows} WHERE name = 'journal.rows';
@@ -103,3 +119,10 @@ def totals(database: Database) -> None:
         ("UPDATE OF body", "", "+ length(new.body) - length(old.body)"),
     ):
         database.execute(_COUNT.format(event=event, name=event.split()[0].lower(), rows=rows, size=size))
+
+
+@migrations()
+def schedules(database: Database) -> None:
+    """Keep what the hub has pushed to be fired here, and how far each job has come."""
+    for statement in (_MARKS, _PUSHED):
+        database.execute(statement)

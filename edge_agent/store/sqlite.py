@@ -14,7 +14,7 @@ from edge_agent.store import notes
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """How many steps `edge_agent.store.schema` has."""
 
 BUSY_TIMEOUT_SECONDS = 5.0

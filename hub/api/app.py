@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from hub.api import actions, gaps, health, link, rejections, tasks, workers
+from hub.api import actions, gaps, health, link, logs, rejections, schedules, tasks, workers
 from hub.api.answers import ERROR_HANDLERS, on_error, on_http_error
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def make_app(context: Context) -> Starlette:
             *health.routes,
             *tasks.routes,
             *actions.routes,
+            *logs.routes,
             *workers.routes,
+            *schedules.routes,
             *rejections.routes,
             *gaps.routes,
             *link.routes,

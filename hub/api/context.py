@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hub.feed import Waiters
     from hub.fleet import Fleet
     from hub.gateway import Gateway
+    from hub.logs import Logs
+    from hub.schedules import Schedules
     from hub.settings import HubSettings
     from hub.submission import Submissions
     from hub.wire import Wire
@@ -38,6 +40,8 @@ class Context:
     waiters: Waiters
     wire: Wire
     gateway: Gateway
+    logs: Logs
+    schedules: Schedules
 
     async def read(self, query: Callable[[Connection], Result]) -> Result:
         """Return what `query` finds, read in a thread so that the event loop goes on."""

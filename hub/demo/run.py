@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
-from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from broker.errors import BrokerStartError
 from hub.demo import screen
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from hub.demo.scenario import Step
 
@@ -47,7 +47,7 @@ def run(*, once: bool, picture: Path | None = None) -> int:
         picture: Where to write what the screen shows at the end, as SVG.
 
     """
-    console = Console(record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT) if picture else Console()
+    console = screen.console(record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT) if picture else screen.console()
     for ending in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         signal.signal(ending, _interrupt)
     try:
@@ -57,7 +57,7 @@ def run(*, once: bool, picture: Path | None = None) -> int:
         console.print("The demo has ended; nothing of it is left running.")
         return 0
     except (DemoFailed, BrokerStartError, httpx.HTTPError) as error:
-        console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
+        console.print(Text.assemble(("The demo failed:", "red"), f" {error}"))
         return EXIT_FAILED
 
 
@@ -110,9 +110,9 @@ class _Demo:
     def _submit(self) -> None:
         for step in STEPS:
             if step.inject_at:
-                self._processes.inject(step.inject_at, step.payload)
+                self._processes.inject(step.inject_at, step.payload(self._processes.hub_url))
             else:
-                self._http.post("/api/tasks", content=step.payload).raise_for_status()
+                self._http.post("/api/tasks", content=step.payload(self._processes.hub_url)).raise_for_status()
         self._processes.inject(WORKERS[0].site, '{"kind": "noop", "timeout_secs": 5}')  # misspelt: to be refused
         self._say(f"{len(STEPS)} tasks are on their way, one of them by mosquitto_pub")
 
@@ -171,4 +171,4 @@ class _Demo:
 
     def _say(self, text: str) -> None:
         if not self._console.is_alt_screen:
-            self._console.print(text, highlight=False, markup=False)
+            self._console.print(text)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+HUB = "http://hub.demo"
+"""Stands for the hub's URL, which depends on which port is free."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -28,10 +31,9 @@ class Step:
         """The id of the task."""
         return str(self.body["id"])
 
-    @property
-    def payload(self) -> str:
-        """The task as JSON."""
-        return json.dumps(self.body)
+    def payload(self, hub_url: str) -> str:
+        """Return the task as JSON."""
+        return json.dumps(self.body).replace(HUB, hub_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ class DemoWorker:
 
 
 WORKERS = (
-    DemoWorker("worker-site-a-01", "site-a", {"docker": True}),
-    DemoWorker("worker-site-b-01", "site-b", {"docker": True}),
+    DemoWorker("worker-site-a-01", "site-a", {"camera": True}),
+    DemoWorker("worker-site-b-01", "site-b", {"camera": True, "network_access": True}),
     DemoWorker("worker-site-c-01", "site-c"),
 )
 
@@ -58,9 +60,9 @@ STEPS = (
         "a task by HTTP, for one site",
     ),
     Step(
-        {"id": "anywhere", "kind": "sleep", "params": {"seconds": 1}, "requires": {"docker": True}},
+        {"id": "anywhere", "kind": "sleep", "params": {"seconds": 1}, "requires": {"camera": True}},
         "succeeded",
-        "any worker that has docker",
+        "any worker that has a camera",
     ),
     Step(
         {"id": "pinned", "kind": "sleep", "worker": "worker-site-b-01", "params": {"seconds": 1.5}},
@@ -79,6 +81,20 @@ STEPS = (
         "a Python handler",
     ),
     Step(
+        {"id": "everywhere", "kind": "noop", "target": "all"},
+        "succeeded",
+        "one for each worker of every site",
+    ),
+    Step(
+        {
+            "id": "check",
+            "kind": "http",
+            "params": {"method": "GET", "url": f"{HUB}/health", "expect": {"status": 200}},
+        },
+        "succeeded",
+        "a check, where there is a network",
+    ),
+    Step(
         {"id": "exit-code", "kind": "command", "site": "site-b", "params": {"argv": ["false"]}},
         "failed",
         "a command that fails",
@@ -90,14 +106,14 @@ STEPS = (
     ),
     Step(
         {
-            "id": "no-docker",
+            "id": "no-camera",
             "kind": "noop",
             "site": "site-c",
-            "requires": {"docker": True},
+            "requires": {"camera": True},
             "expires_in_seconds": 6,
         },
         "expired",
-        "nobody at site-c has docker",
+        "nobody at site-c has a camera",
     ),
 )
 """Between them: both ways in, every kind that this version has, and every way in which a task ends here."""

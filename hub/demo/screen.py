@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -40,13 +41,21 @@ _COLOURS = {
 }
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but not a new line and a tab
+
+
+def console(**options: Any) -> Console:  # noqa: ANN401  as rich takes them
+    """Return a terminal that shows every text as it is: what comes from tasks and workers is no markup of ours."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
+
+
 def workers_table(workers: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
     """Return the sites with their workers."""
     columns = ("site", "worker", "state", "capabilities", *(("running", "queued", "journal") if wide else ("running",)))
     table = _table("Sites and workers", *columns)
     for worker in workers:
         reason = f" ({worker['reason']})" if worker["reason"] else ""
-        capabilities = ", ".join(name for name, value in worker["capabilities"].items() if value) or "-"
+        capabilities = ", ".join(name for name, value in worker["capabilities"].items() if value is True) or "-"
         rows = worker["journal"]["rows"]
         load = (str(len(worker["running"])), str(worker["queued"]), "-" if rows is None else f"{rows} rows")
         table.add_row(
@@ -83,8 +92,17 @@ def detail(task: Mapping[str, Any]) -> str:
     if said is None and isinstance(result, dict) and "output" in result:
         said = result["output"]
     text = said if said is not None else "" if result is None else to_json(result).decode()
-    text = " ".join(str(text).split())
+    text = visible(" ".join(str(text).split()))
     return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
+
+
+def visible(text: str) -> str:
+    r"""Return a text with its control characters as they are written: none of them may move the reader's terminal.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def footer(hub_url: str, publish: Sequence[str], notes: Sequence[str]) -> Text:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker import link, log
 from edge_agent.app import App
-from edge_agent.executors import command
+from edge_agent.executors import command, process
 from edge_agent.executors.handler import Handler
 from edge_agent.intake import Intake
 from edge_agent.settings import WorkerSettings
@@ -118,7 +118,7 @@ def watch(points: Points) -> None:
     _before(Handler, "run", lambda *_: points.reach("run"))
     _before(command.Command, "run", lambda *_: points.reach("run"))
     _before(command.Command, "reattach", lambda *_: points.reach("reattach"))
-    _before(command, "_start", lambda *_: points.reach("start"))
+    _before(process, "_spawn", lambda *_: points.reach("start"))
     _before(traced, "note", lambda _, line: points.reach(f"trace-{line.split()[0]}"))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.clocks import WrongClock
 from tests.support.programs import House, Hub, make_house
 
 if TYPE_CHECKING:
@@ -17,31 +18,6 @@ if TYPE_CHECKING:
 HOUR_MS = 3_600_000
 LARGEST_ERROR_MS = 2_000
 """Half the time of a hello and its answer on a busy machine, and what a clock drifts during a test."""
-
-
-class WrongClock:
-    """A clock that a process believes in (libfaketime), an hour or so from the truth; it can be set at any time."""
-
-    def __init__(self, file: Path, library: str, offset: str) -> None:
-        self._file = file
-        self._library = library
-        self.set(offset)
-
-    def set(self, offset: str) -> None:
-        """Set the clock to the true time and `offset`, as `+3600` seconds."""
-        beside = self._file.with_suffix(".new")
-        beside.write_text(f"{offset}\n")
-        beside.replace(self._file)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process must have to believe in it. Its steady clock stays true, as when a person sets a real one."""
-        return {
-            "LD_PRELOAD": self._library,
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_NO_CACHE": "1",
-        }
 
 
 @pytest.fixture

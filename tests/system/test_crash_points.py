@@ -22,7 +22,7 @@ from broker.topics import Reply, SiteTasks, Topics
 from tests.support.crashes import NEVER, Case, Story
 from tests.support.nursery import Life, Nursery, left_behind, make_nursery
 from tests.support.programs import House, Hub, make_house
-from tests.support.traced import COMMAND
+from tests.support.traced import AGENT, COMMAND, LIFE
 from tests.support.waiting import Changes
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Stage:
             broker_url=self._house.broker.url,
             plugins=["tests.support.traced"],
             allow_commands=["sh -c **"],
+            command_env=[LIFE, AGENT],
             buffer_mode=case.mode,
             buffer_hold_seconds=60,  # in gentle mode, longer than a life
             heartbeat_interval_seconds=3600,  # it says nothing unless there is something to say

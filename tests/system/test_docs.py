@@ -29,6 +29,26 @@ EXPECTED = {
         '"items":',  # who is offline
         "hello you!",
     ],
+    "docs/handlers.md": [
+        '"result":{"camera":"front","areas":1}',
+        "params.areas[0].y is -2: expected a whole number from 0",
+    ],
+    "docs/commands.md": ['"output":"1\\n2\\n3\\n"', "x-log-size: 6"],
+    "docs/http-tasks.md": [
+        '"status":200',  # a check
+        "status is 404, expected 2xx",
+        "hooked",
+    ],
+    "docs/schedules.md": [
+        '"timezone":"Europe/Berlin"',
+        'cron is \\"0 25 * * *\\": expected an hour from 0 to 23',
+    ],
+    "docs/routing.md": [
+        "nightly-7 is pending: no online worker at site-a has forklift",
+        "forklift is missing, expected true",
+        "nightly-7 is cancelled: cancelled: no need",
+        'is succeeded: {"n":1}',
+    ],
     "docs/api.md": ['"status":"ok"', "timeout_seconds is -1: expected a number above 0"],
 }
 FOR_PEOPLE = re.compile(r"^(make |pgrep ).*\n?", re.MULTILINE)
@@ -53,7 +73,7 @@ def test_the_commands_of_a_guide_do_what_it_says(guide: str, demo: DemoProcesses
     with _workers(tmp_path, demo) as start:
         for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             script = _here(FOR_PEOPLE.sub("", block), demo)
-            if "my_site.py" in script:
+            if "my_site.py" in script or "edge-agent run" in script:
                 start(script)
             elif script.strip():
                 shown.extend(_run(command, tmp_path, demo) for command in _commands(script))

@@ -40,7 +40,7 @@ async def test_a_task_runs_with_no_hub_and_a_late_hub_learns_of_it(house: House)
 
 async def test_an_injected_task_waits_with_its_reason_until_a_worker_comes(house: House) -> None:
     hub = await house.hub()
-    await house.inject("site-a", '{"id":"t1","kind":"noop","requires":{"docker":true}}')
+    await house.inject("site-a", '{"id":"t1","kind":"noop","requires":{"camera":true}}')
     await hub.program.logged(r"adopted.*t1")
 
     pending = (await hub.http.get("/api/tasks/t1")).json()
@@ -48,9 +48,9 @@ async def test_an_injected_task_waits_with_its_reason_until_a_worker_comes(house
 
     await house.agent("without", "site-a")
     await hub.program.logged(r"worker=without.*state=online")
-    assert (await hub.http.get("/api/tasks/t1")).json()["reason"] == "no online worker at site-a has docker"
+    assert (await hub.http.get("/api/tasks/t1")).json()["reason"] == "no online worker at site-a has camera"
 
-    await house.agent("with", "site-a", WORKER_CAPABILITIES='{"docker": true}')
+    await house.agent("with", "site-a", WORKER_CAPABILITIES='{"camera": true}')
     task = await hub.task("t1")
     assert (task["state"], task["worker"], task["attempt"]) == ("succeeded", "with", 1)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.messages import ScheduleJob, TaskSpec
 from broker.settings import ProgramSettings
+from edge_agent.schedule.file import read as read_schedule
 from edge_agent.settings import WorkerSettings
 from hub.settings import HubSettings
 
@@ -30,3 +32,16 @@ def test_what_stands_behind_the_mark_is_the_default(name: str, kind: type[Progra
         if field.default is not None:
             expected = list(field.default) if isinstance(field.default, tuple) else field.default
             assert given[setting] == (str(expected) if isinstance(expected, Path) else expected)
+
+
+def test_the_schedule_is_one_and_shows_every_key_of_a_job_and_its_task() -> None:
+    example, *others = read_schedule(CONFIG / "schedule.toml", {})
+    text = (CONFIG / "schedule.toml").read_text(encoding="utf-8").partition("\n[[job]]")[2].partition("\n[[job]]")[0]
+    job, _, task = text.partition("[job.task]")
+
+    assert re.findall(r"^#?(\w+) = ", job, re.MULTILINE) == [
+        name for name in ScheduleJob.model_fields if name != "task"
+    ]
+    assert set(re.findall(r"^#?(\w+) = ", task, re.MULTILINE)) == TaskSpec.model_fields.keys() - {"target"}
+    assert example == ScheduleJob(name="example", cron="0 3 * * *", task=TaskSpec(kind="noop"))
+    assert others

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 MAY_NOT_IMPORT = {"broker": {"edge_agent", "hub"}, "edge_agent": {"hub"}, "hub": {"edge_agent"}}
 MQTT_CLIENTS = {"aiomqtt", "paho"}
 LINK = "broker.link"
+ENGINE_CLIENT = "edge_agent.engine.client"
 TOPICS = "broker.topics"
 PURE = re.compile(r"broker\.topics|(edge_agent|hub)\.rules(\..+)?")
 
@@ -76,6 +77,7 @@ def prefixes(name: str) -> Iterator[str]:
 def forbidden_imports(house: House) -> Iterator[str]:
     for name, tree in house.items():
         forbidden = MAY_NOT_IMPORT[name.partition(".")[0]] | (MQTT_CLIENTS if name != LINK else set())
+        forbidden |= {"docker"} if name != ENGINE_CLIENT else set()
         yield from (f"{name} imports {target}" for target in imports(tree) if forbidden & {*prefixes(target)})
 
 
@@ -153,6 +155,7 @@ def test_topics_are_written_in_one_place() -> None:
         ("edge_agent.session", "def f():\n    from hub import cli", "edge_agent.session imports hub.cli"),
         ("broker.settings", "import hub", "broker.settings imports hub"),
         ("hub.ingest", "from paho.mqtt import client", "hub.ingest imports paho.mqtt.client"),
+        ("edge_agent.app", "import docker.errors", "edge_agent.app imports docker.errors"),
     ],
 )
 def test_the_checker_sees_a_forbidden_import(name: str, text: str, fault: str) -> None:

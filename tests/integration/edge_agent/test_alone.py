@@ -63,7 +63,7 @@ async def test_a_broker_that_has_moved_is_found_again_by_the_hub(stage: Stage) -
     settings = stage.settings()
     with answering(gone) as url:
         async with stage.agent(broker_url=None, control_plane_url=url, wait=False) as app:
-            while app.session is None:
+            while app.connecting.session is None:
                 await asyncio.to_thread(lambda: None)
     assert settings.offline_dir.joinpath("bootstrap.json").read_bytes() == gone
     here = Bootstrap(broker_url=stage.broker_url, root="edge").model_dump_json().encode()

@@ -14,8 +14,10 @@ import pytest
 
 from broker import link as broker_link
 from broker.clock import new_id
-from edge_agent import Agent, TaskContext, app as app_module
+from broker.messages import TaskRequest
+from edge_agent import Agent, TaskContext, connecting
 from edge_agent.app import App
+from edge_agent.intake import Firing
 from edge_agent.rules.transport import Limits
 from edge_agent.settings import WorkerSettings
 from tests.support.hubs import running_hub, settings_for
@@ -92,7 +94,7 @@ class Site:
 @pytest.fixture
 async def site(broker: PrivateBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     monkeypatch.setattr(broker_link, "OPERATION_TIMEOUT_SECONDS", 1.0)  # a blocked connection is known sooner
-    monkeypatch.setattr(app_module, "Limits", partial(Limits, patience_seconds=0.5, try_seconds=0.5))
+    monkeypatch.setattr(connecting, "Limits", partial(Limits, patience_seconds=0.5, try_seconds=0.5))
     port = urlsplit(broker.url).port
     assert port
     async with (
@@ -135,6 +137,19 @@ async def test_a_block_that_comes_and_goes_loses_no_task_and_doubles_none(site: 
             await site.all_succeeded(*named(when))
 
 
+async def test_a_blocked_workers_log_is_read_without_waiting_for_its_interval_each_time(site: Site) -> None:
+    site.way.cut()
+    size = 2_000_000
+    async with site.worker(poll_interval_seconds=5.0, allow_commands=("head **",)):
+        await site.shown(state="online", transport="http")
+        await site.hub.post({"id": "t1", "kind": "command", "params": {"argv": ["head", "-c", str(size), "/dev/zero"]}})
+        assert (await site.hub.ended("t1"))["state"] == "succeeded"
+        began = asyncio.get_running_loop().time()
+        answer = await site.hub.http.get("/api/tasks/t1/log")
+        assert (answer.status_code, len(answer.content)) == (200, size)
+        assert asyncio.get_running_loop().time() - began < 3 * 5.0, "a poll, and not one for each of 16 parts"
+
+
 async def test_a_blocked_worker_that_is_stopped_says_so(site: Site) -> None:
     site.way.cut()
     async with site.worker():
@@ -147,7 +162,8 @@ async def test_what_ran_while_nothing_could_be_reached_is_told_by_http(site: Sit
     async with site.worker() as app:
         await site.shown(state="online", transport="mqtt")
         site.way.cut()
-        await app.intake.fire("trace")
+        firing = Firing(TaskRequest(id=new_id(), kind="trace"), "code:trace", worth_seconds=None)
+        await app.intake.fire(firing, lambda _transaction, _verdict: None)
         task = await first_run(site)
         assert (await site.hub.task(task))["state"] in {"running", "succeeded"}
         assert (await site.hub.ended(task))["state"] == "succeeded"

@@ -32,6 +32,7 @@ class Server:
 
     answer: bytes = OK
     close_after: int = 0
+    tls: ssl.SSLContext | None = None
     connections: list[list[bytes]] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
@@ -45,6 +46,14 @@ class Server:
         self.handlers.add(asyncio.create_task(self.serve(reader, writer)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.tls is not None:
+            # Here, and not by asyncio's server: that forgets a connection whose handshake fails before it is closed.
+            try:
+                await writer.start_tls(self.tls)
+            except OSError:
+                writer.transport.abort()
+                await asyncio.sleep(0)  # the loop closes it in its next turn
+                return
         requests: list[bytes] = []
         self.connections.append(requests)
         try:
@@ -74,7 +83,8 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 @contextlib.asynccontextmanager
 async def serving(server: Server, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    listener = await asyncio.start_server(server.on_connection, "127.0.0.1", ssl=tls)
+    server.tls = tls
+    listener = await asyncio.start_server(server.on_connection, "127.0.0.1")
     server.port = listener.sockets[0].getsockname()[1]
     async with listener:
         yield server

@@ -39,10 +39,10 @@ async def grown_to(app: App, newest: int) -> None:
 
 
 async def test_the_birth_says_what_the_worker_is_and_a_stop_says_stopped(stage: Stage) -> None:
-    async with stage.agent(capabilities={"docker": True}, slots=2) as app:
+    async with stage.agent(capabilities={"camera": True}, slots=2) as app:
         await stage.hub.until(lambda: stage.hub.heartbeats(app.name.worker))
     birth = stage.hub.births(app.name.worker)[0]
-    assert (birth.capabilities, birth.slots, birth.kinds) == ({"docker": True}, 2, ("noop", "sleep"))
+    assert (birth.capabilities["camera"], birth.slots, birth.kinds) == (True, 2, ("noop", "sleep"))
     await stage.hub.until(lambda: len(stage.hub.statuses(app.name.worker)) == 2)
     assert stage.hub.statuses(app.name.worker)[1] == {"state": "stopped", "session": birth.session}
     heartbeat = stage.hub.heartbeats(app.name.worker)[0]

@@ -269,6 +269,22 @@ async def test_an_agent_on_a_full_disk_says_so_takes_nothing_and_goes_on_by_itse
 # -- starts ------------------------------------------------------------------------------------------------------------
 
 
+async def test_the_journal_has_the_room_of_old_logs(stage: Stage, small_disk: Path) -> None:
+    async with stage.synced(offline_dir=small_disk / "offline", allow_commands=("head **",)) as app:
+        flood = {"id": "flood", "kind": "command", "params": {"argv": ["head", "-c", "2000000", "/dev/zero"]}}
+        await stage.hub.inject(flood)
+        assert (await stage.hub.ended("flood")).outcome is Outcome.SUCCEEDED
+        assert (await app.logs.read(Ref("flood", 1), 0, limit=1)).size == 2_000_000
+        fill(small_disk)
+        for number in range(30):  # more than the reserve has room for
+            task = {"id": f"t{number}", "kind": "noop", "params": {"fill": "x" * 50_000}}
+            await stage.hub.inject_to(app.name.worker, task)
+        for number in range(30):
+            assert (await stage.hub.ended(f"t{number}")).outcome is Outcome.SUCCEEDED
+        await until(lambda: not app.database.full)
+        assert not (await app.logs.read(Ref("flood", 1), 0, limit=1)).is_kept
+
+
 async def test_each_start_says_first_whose_clock_counts(stage: Stage) -> None:
     for _ in range(2):
         async with stage.synced() as app:

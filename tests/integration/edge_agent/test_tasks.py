@@ -170,6 +170,7 @@ async def test_a_queue_that_is_full_is_a_reason_of_the_moment(stage: Stage, monk
         ({"kind": "nosuchkind"}, "nosuchkind does not run here"),
         ({"kind": "noop", "requires": {"docker": True}}, "docker is missing, expected true"),
         ({"kind": "noop", "target": "all"}, "target"),
+        ({"kind": "sleep", "params": {"seconds": -1}, "target": "all"}, "target"),
         (
             {"kind": "command", "params": {"argv": ["rm", "-rf", "/"]}},
             "WORKER_ALLOW_COMMANDS does not allow 'rm -rf /'",

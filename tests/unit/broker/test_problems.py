@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from broker.messages import TaskSubmission
 from broker.problems import MAX_SHOWN_VALUE, NO_SUCH_FIELD, Problem, explain, path, shown
@@ -53,6 +53,33 @@ def test_a_wrong_task_is_explained(body: str, words: str) -> None:
     with pytest.raises(ValidationError) as caught:
         TaskSubmission.model_validate_json(body)
     assert str(explain(caught.value)[0]) == words
+
+
+class Size(BaseModel):
+    width: int
+
+
+class Shape(BaseModel):
+    of: int | list[int] | Size
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ("x", ['of is "x": expected a whole number or an array or an object']),
+        ([1, "x"], ['of is [1, "x"]: expected a whole number or an object', 'of[1] is "x": expected a whole number']),
+        (
+            {"width": "x"},
+            ['of is {"width": "x"}: expected a whole number or an array', 'of.width is "x": expected a whole number'],
+        ),
+        ({}, ["of is {}: expected a whole number or an array", "of.width is missing: expected a value"]),
+    ],
+)
+def test_what_the_members_of_a_union_expect_is_put_together(of: object, words: list[str]) -> None:
+    given = {"of": of}
+    with pytest.raises(ValidationError) as caught:
+        Shape.model_validate(given, strict=True)
+    assert [str(one) for one in explain(caught.value, given=given)] == words
 
 
 def test_a_location_is_written_as_people_write_it() -> None:

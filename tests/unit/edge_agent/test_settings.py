@@ -9,6 +9,7 @@ import pytest
 from broker.access import account_of
 from broker.errors import SettingsError
 from broker.settings import describe, load, unknown_variables
+from edge_agent.rules.urls import EXPECTED_PATTERN
 from edge_agent.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -35,6 +36,28 @@ NAME = "a text that matches ^[a-z0-9][a-z0-9._-]{0,62}$"
         ("BUFFER_MAX_MB", "0", "WORKER_BUFFER_MAX_MB is '0': expected a number above 0"),
         ("ALLOW_COMMANDS", '["a ** b"]', "WORKER_ALLOW_COMMANDS[0] is 'a ** b': expected '**' as the last word only"),
         ("ALLOW_IMAGES", "[1]", "WORKER_ALLOW_IMAGES[0] is 1: expected a text"),
+        (
+            "ALLOW_IMAGES",
+            '["busybox:"]',
+            "WORKER_ALLOW_IMAGES[0] is 'busybox:': expected an image, maybe with '*': 'ghcr.io/acme/*', 'busybox:*'",
+        ),
+        (
+            "ALLOW_MOUNTS",
+            '["/srv/../etc"]',
+            (
+                "WORKER_ALLOW_MOUNTS[0] is '/srv/../etc': expected an absolute path without '..', or a volume: "
+                "'/srv/data', '/srv/data:ro', 'cache-*'"
+            ),
+        ),
+        (
+            "DOCKER_URL",
+            "http://x",
+            (
+                "WORKER_DOCKER_URL is 'http://x': expected unix:// and a path, or tcp:// and a host: "
+                "unix:///var/run/docker.sock"
+            ),
+        ),
+        ("ALLOW_URLS", '["http://a"]', f"WORKER_ALLOW_URLS[0] is 'http://a': expected {EXPECTED_PATTERN}"),
         (
             "PASSWORD_FILE",
             "/no/such",
@@ -68,6 +91,9 @@ def test_a_wrong_value_is_one_line_that_names_it(
         ("ALLOW_COMMANDS", "uptime"),
         ("PLUGINS", "no module"),
         ("PLUGINS", '["a"'),
+        ("PLUGINS", "a,*.b"),
+        ("ALLOW_URLS", "http://a/"),
+        ("HTTP_CA", "/no/such"),
         ("SCHEDULE", "/no/such"),
     ],
 )
@@ -89,6 +115,18 @@ def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, t
 def test_plugins_are_listed_either_way(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("WORKER_PLUGINS", value)
     assert load(WorkerSettings).plugins == ("site.tasks", "other")
+
+
+@pytest.mark.parametrize("value", ["*", "back-doors", "my_site.tasks", "a.b-c,*"])
+def test_a_plugin_is_named_as_a_module_or_as_it_is_installed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("WORKER_PLUGINS", value)
+    assert load(WorkerSettings).plugins == tuple(value.split(","))
+
+
+def test_no_url_is_not_any_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(WorkerSettings).allow_urls is None
+    monkeypatch.setenv("WORKER_ALLOW_URLS", "[]")
+    assert load(WorkerSettings).allow_urls == ()
 
 
 def test_secrets_are_masked_and_the_file_of_one_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

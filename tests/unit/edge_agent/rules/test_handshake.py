@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
 
 from edge_agent.rules import handshake as rules
 from edge_agent.rules.handshake import HELLO_AGAIN_SECONDS, HELLO_SECONDS, MAX_HELLO_SECONDS, Handshake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_a_hub_that_comes_hears_hello_at_once() -> None:
@@ -55,6 +61,18 @@ def test_a_hub_whose_coming_was_not_heard_hears_hello_all_the_same() -> None:
 
 def test_an_overwritten_birth_is_said_at_once() -> None:
     assert rules.on_overwritten(rules.begin(now=0), now=3).hello_at == 3
+
+
+@pytest.mark.parametrize("tell", [rules.on_changed, rules.on_overwritten])
+def test_the_answer_to_an_earlier_hello_is_none_to_what_is_new_since(
+    tell: Callable[[Handshake, float], Handshake],
+) -> None:
+    state = rules.on_hub_online(rules.begin(now=0), "h", was_there=True, now=0)
+    state = rules.on_hub_online(rules.on_hub_offline(tell(state, 3), "h", now=3), "next", was_there=True, now=4)
+    state = rules.on_sync(state, now=4)
+    assert (state.synced, state.hello_at) == (True, 3)
+    state = rules.on_sync(rules.on_hello(state, now=5), now=6)
+    assert state.hello_at == 6 + HELLO_AGAIN_SECONDS
 
 
 def test_a_hub_that_has_answered_hears_hello_now_and_then() -> None:
