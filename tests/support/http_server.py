@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Mapping
 
 HOST = "127.0.0.1"
@@ -37,6 +36,16 @@ class Server:
     sent_bytes: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    handlers: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.handlers.add(asyncio.create_task(self.serve(reader, writer)))
+
+    async def close(self) -> None:
+        """End what is still held, and return when all of it is closed."""
+        for handler in self.handlers:
+            handler.cancel()
+        await asyncio.gather(*self.handlers, return_exceptions=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -44,9 +53,14 @@ class Server:
                 await self._answer(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             self.closed.set()
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -97,15 +111,13 @@ def answer(status: str = "200 OK", body: bytes = b"", **headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def serving(
-    answers: Mapping[str, bytes | type[Flood | Drip]], *, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Server]:
+async def serving(answers: Mapping[str, bytes | type[Flood | Drip]]) -> AsyncIterator[Server]:
     """Serve on a free port."""
     server = Server(answers)
-    listener = await asyncio.start_server(server.serve, HOST, 0, ssl=tls)
-    port = listener.sockets[0].getsockname()[1]
-    server.url = f"http{'s' if tls else ''}://{HOST}:{port}"
+    listener = await asyncio.start_server(server.begin, HOST, 0)
+    server.url = f"http://{HOST}:{listener.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:
         listener.close()
+        await server.close()

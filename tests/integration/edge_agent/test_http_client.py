@@ -17,6 +17,7 @@ from broker.messages import Bootstrap, encode
 from edge_agent import http_client
 from edge_agent.bootstrap import ask
 from edge_agent.http_client import Answer, HttpClient
+from tests.support.tls_server import answering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,7 +33,6 @@ class Server:
 
     answer: bytes = OK
     close_after: int = 0
-    tls: ssl.SSLContext | None = None
     connections: list[list[bytes]] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
@@ -46,14 +46,6 @@ class Server:
         self.handlers.add(asyncio.create_task(self.serve(reader, writer)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.tls is not None:
-            # Here, and not by asyncio's server: that forgets a connection whose handshake fails before it is closed.
-            try:
-                await writer.start_tls(self.tls)
-            except OSError:
-                writer.transport.abort()
-                await asyncio.sleep(0)  # the loop closes it in its next turn
-                return
         requests: list[bytes] = []
         self.connections.append(requests)
         try:
@@ -83,8 +75,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 @contextlib.asynccontextmanager
 async def serving(server: Server, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    server.tls = tls
-    listener = await asyncio.start_server(server.on_connection, "127.0.0.1")
+    listener = await asyncio.start_server(server.on_connection, "127.0.0.1", ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     async with listener:
         yield server
@@ -233,10 +224,13 @@ async def test_a_hub_that_another_authority_vouches_for_is_refused(
     certificates: Path, tls: ssl.SSLContext, authority: str | None
 ) -> None:
     account = Account(tls_ca=str(certificates / authority) if authority else None)
-    async with serving(Server(), tls) as server:
-        with client_of(server, account, "https") as client, pytest.raises(LinkDown, match="certificate verify failed"):
-            await client.ask("GET", "/")
-    assert server.requests == []
+    with (
+        answering(tls, OK) as (port, asked),
+        client_of(Server(port=port), account, "https") as client,
+        pytest.raises(LinkDown, match="certificate verify failed"),
+    ):
+        await client.ask("GET", "/")
+    assert asked == []
 
 
 async def test_an_authority_that_cannot_be_read_is_named() -> None:

@@ -26,6 +26,7 @@ from edge_agent.rules.urls import UrlPattern
 from edge_agent.testing import run_task
 from tests.support.http_server import HOST, Drip, Flood, answer, serving
 from tests.support.programs import ROOT
+from tests.support.tls_server import answering
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -331,19 +332,18 @@ def tls(certificate: Path) -> ssl.SSLContext:
 
 
 async def test_the_authority_of_the_setting_is_trusted_and_no_other(certificate: Path, tls: ssl.SSLContext) -> None:
-    async with serving({"/": answer(body=b"ok")}, tls=tls) as server:
-        trusted = await run_task(Agent(), "http", {"url": server.url}, http_ca=certificate)
-        unknown = await run(server.url)
+    with answering(tls, answer(body=b"ok", connection="close")) as (port, asked):
+        trusted = await run_task(Agent(), "http", {"url": f"https://{HOST}:{port}"}, http_ca=certificate)
+        unknown = await run(f"https://{HOST}:{port}")
     assert trusted.outcome is Outcome.SUCCEEDED
-    place = server.url.removeprefix("https://")
-    assert (unknown.error or "").startswith(f"the certificate of {place} is not trusted: self")
+    assert len(asked) == 1
+    assert (unknown.error or "").startswith(f"the certificate of {HOST}:{port} is not trusted: self")
     assert "WORKER_HTTP_CA" in (unknown.error or "")
 
 
 async def test_a_name_that_the_certificate_does_not_have_is_refused(certificate: Path, tls: ssl.SSLContext) -> None:
-    async with serving({"/": answer()}, tls=tls) as server:
-        url = server.url.replace(HOST, "localhost")
-        done = await run_task(Agent(), "http", {"url": url}, http_ca=certificate)
+    with answering(tls, answer()) as (port, _):
+        done = await run_task(Agent(), "http", {"url": f"https://localhost:{port}"}, http_ca=certificate)
     assert "is not trusted: Hostname mismatch" in (done.error or "")
 
 
