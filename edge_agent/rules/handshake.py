@@ -55,7 +55,8 @@ def on_hub_offline(state: Handshake, session: str, now: float) -> Handshake:
     """The hub is gone. A late will of an earlier one says nothing about the one that is online."""
     if state.hub not in (session, None):
         return state
-    return Handshake(hello_at=_due(state, now + MAX_HELLO_SECONDS), is_news=state.is_news)
+    alone = begin(now)
+    return replace(alone, hello_at=_due(state, alone.hello_at), is_news=state.is_news)
 
 
 def on_sync(state: Handshake, now: float) -> Handshake:
@@ -84,6 +85,6 @@ def on_hello(state: Handshake, now: float) -> Handshake:
     return replace(state, hello_at=now + wait, hellos=state.hellos + 1)
 
 
-def _due(state: Handshake, otherwise: float) -> float | None:
+def _due(state: Handshake, otherwise: float | None) -> float | None:
     """Return when hello is due: news waits for nothing."""
     return state.hello_at if state.is_news else otherwise

@@ -127,7 +127,7 @@ async def test_what_the_sync_drops_is_stopped_and_what_it_sends_is_taken(stage: 
         await stage.hub.inject({"id": "long", "kind": "sleep", "params": {"seconds": 600}})
         await grown_to(app, 2)
         await stage.hub.come_online()
-        await stage.hub.until(lambda: stage.hub.births(app.name.worker)[-1].held)
+        await stage.hub.until(lambda: any(birth.held for birth in stage.hub.births(app.name.worker)))
         assert stage.hub.births(app.name.worker)[-1].held == (TaskRef(task="long", attempt=1),)
         await stage.hub.sync(
             app.name.worker,
