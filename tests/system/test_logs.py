@@ -95,9 +95,9 @@ async def test_a_flood_ends_with_its_newest_part_kept_and_the_agent_as_it_was(ho
 
 async def test_who_follows_sees_it_as_it_comes_and_ends_with_it(house: House) -> None:
     hub, _ = await pair(house)
-    await hub.post(command("count", "for i in 1 2 3; do echo $i; read line < go; done"))
     go = house.folder / "go"
     await asyncio.to_thread(_make_fifo, go)
+    await hub.post(command("count", "for i in 1 2 3; do echo $i; read line < go; done"))
     seen = b""
     async with hub.http.stream("GET", "/api/tasks/count/log", params={"follow": "true"}) as answer:
         assert answer.status_code == 200
