@@ -137,14 +137,12 @@ async def test_a_cron_of_the_hosts_zone_is_an_hour_later_where_spring_leaves_the
 async def test_a_clock_that_is_set_by_years_and_back_fires_once_and_goes_on(house: House, faketime: str) -> None:
     clock = WrongClock(house.folder / "clock", faketime, "+0")
     clock.set_to("2026-12-01T02:59:54Z")
-    settings = schedule(house, "cron = '* * * * *'")
+    settings = schedule(house, "cron = '* * * * *'", "overlap = 'queue'")  # whatever the last run does
     agent = await house.agent("w1", "site-a", **settings, **clock.environment)
     assert await fired(agent, 1) == ["file:j:20261201T030000Z:w1"]
-    await agent.logged("task_ended.*20261201T030000Z")  # or the next would be in its way
 
     clock.set_to("2036-12-01T03:00:20Z")
     assert (await fired(agent, 2))[1] == "file:j:20361201T030000Z:w1"
-    await agent.logged("task_ended.*20361201T030000Z")
     clock.set_to("2026-12-01T03:00:54Z")
     assert (await fired(agent, 3))[2] == "file:j:20261201T030100Z:w1"
     await agent.stop()
