@@ -134,7 +134,7 @@ def _client(url: str) -> Client:
 
 
 def _print(table: Table) -> None:
-    from hub.demo.screen import console  # noqa: PLC0415
+    from hub.terminal import console  # noqa: PLC0415
 
     console().print(table)
 

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hub.demo.screen import detail, visible
+from hub.terminal import WIDE, coloured, detail, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,29 +19,10 @@ if TYPE_CHECKING:
 
     Shape = Mapping[str, Any]
 
-WIDE = 120
-"""Columns of a terminal that has room for everything."""
-
 _WIDEST = {"id": 40, "kind": 16, "site": 16, "worker": 24}
 """Columns for names, which may have up to 128 letters; so many are left in 80 for what there is to say."""
 
 _FIELDS = ("kind", "site", "worker", "requires", "labels", "priority", "params", "result", "error", "created_at")
-_COLOURS = {
-    "pending": "yellow",
-    "assigned": "cyan",
-    "running": "cyan",
-    "succeeded": "green",
-    "failed": "red",
-    "timed_out": "red",
-    "cancelled": "magenta",
-    "expired": "magenta",
-    "unknown": "red",
-    "chosen": "green",
-    "could": "green",
-    "busy": "yellow",
-    "full": "yellow",
-    "limited": "yellow",
-}
 
 
 def tasks_table(tasks: Sequence[Shape], *, width: int) -> Table:
@@ -53,7 +34,7 @@ def tasks_table(tasks: Sequence[Shape], *, width: int) -> Table:
     table = _table("id", *(("kind", "site", "worker") if wide else ()), "state", "result, or why not")
     for task in tasks:
         more = (task["kind"], task["site"] or "any", task["worker"] or "-") if wide else ()
-        table.add_row(task["id"], *more, _coloured(task["state"]), detail(task))
+        table.add_row(task["id"], *more, coloured(task["state"]), detail(task))
     return table
 
 
@@ -63,7 +44,7 @@ def task_screen(task: Shape) -> Group:
     head.add_column(style="bold")
     head.add_column(overflow="fold")
     head.add_row("id", task["id"])
-    head.add_row("state", _coloured(task["state"]))
+    head.add_row("state", coloured(task["state"]))
     for name, value in (("reason", task["reason"]), *((name, task.get(name)) for name in _FIELDS)):
         if value not in (None, {}, []):
             head.add_row(name, _plain(value))
@@ -76,12 +57,12 @@ def task_screen(task: Shape) -> Group:
 def explain_screen(task: Shape) -> Group:
     """Return what each worker is to a task, and why."""
     told = task["explain"]
-    head = Text.assemble((task["id"], "bold"), " is ", _coloured(task["state"]))
+    head = Text.assemble((task["id"], "bold"), " is ", coloured(task["state"]))
     if task["reason"]:
         head.append(f": {visible(task['reason'])}")
     table = _table("worker", "site", "verdict", "why", fold=True)
     for one in told["workers"]:
-        table.add_row(one["worker"], one["site"], _coloured(one["verdict"]), visible(one["why"]))
+        table.add_row(one["worker"], one["site"], coloured(one["verdict"]), visible(one["why"]))
     counts = ", ".join(f"{count} {verdict}" for verdict, count in told["counts"].items()) or "no worker is known"
     more = f"; {told['not_shown']} of them not shown" if told["not_shown"] else ""
     return Group(head, "", table, "", Text(f"{counts}{more} ({told['note']})", "dim"))
@@ -90,7 +71,7 @@ def explain_screen(task: Shape) -> Group:
 def _attempts(attempts: Sequence[Shape]) -> Table:
     table = _table("attempt", "worker", "state", "error", fold=True)
     for one in attempts:
-        table.add_row(str(one["attempt"]), one["worker"], _coloured(one["state"]), visible(one["error"] or ""))
+        table.add_row(str(one["attempt"]), one["worker"], coloured(one["state"]), visible(one["error"] or ""))
     return table
 
 
@@ -114,10 +95,6 @@ def _table(*columns: str, fold: bool = False) -> Table:
     else:
         table.add_column(rest, overflow="ellipsis", no_wrap=True, ratio=1)
     return table
-
-
-def _coloured(word: str) -> Text:
-    return Text(word, _COLOURS.get(word, "white"))
 
 
 def _time(at: str | None) -> str:

@@ -212,14 +212,14 @@ def _show(shape: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _in_a_line(shape: dict[str, Any]) -> str:
-    from hub.demo.screen import detail  # noqa: PLC0415
+    from hub.terminal import detail  # noqa: PLC0415
 
     said = detail(shape)
     return f"{shape['id']} is {shape['state']}" + (f": {said}" if said else "")
 
 
 def _print(make: Callable[[int], RenderableType]) -> None:
-    from hub.demo.screen import console  # noqa: PLC0415
+    from hub.terminal import console  # noqa: PLC0415
 
     terminal = console()
     terminal.print(make(terminal.width))

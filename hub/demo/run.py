@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from broker.errors import BrokerStartError
+from hub import terminal
 from hub.demo import screen
 from hub.demo.processes import DemoProcesses
 from hub.demo.scenario import STEPS, WORKERS
@@ -47,7 +48,9 @@ def run(*, once: bool, picture: Path | None = None) -> int:
         picture: Where to write what the screen shows at the end, as SVG.
 
     """
-    console = screen.console(record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT) if picture else screen.console()
+    console = (
+        terminal.console(record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT) if picture else terminal.console()
+    )
     for ending in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         signal.signal(ending, _interrupt)
     try:

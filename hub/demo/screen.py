@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from hub.terminal import WIDE, coloured, detail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,31 +22,6 @@ if TYPE_CHECKING:
 MIN_TASKS = 3
 FRAME_LINES = 11
 """What the screen needs beside its rows: titles, heads, rules, and the line of what was refused."""
-MAX_DETAIL = 100
-WIDE = 120
-"""Columns of a terminal that has room for everything."""
-_COLOURS = {
-    "online": "green",
-    "suspect": "yellow",
-    "offline": "red",
-    "pending": "yellow",
-    "assigned": "cyan",
-    "running": "cyan",
-    "succeeded": "green",
-    "failed": "red",
-    "timed_out": "red",
-    "cancelled": "magenta",
-    "expired": "magenta",
-    "unknown": "red",
-}
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but not a new line and a tab
-
-
-def console(**options: Any) -> Console:  # noqa: ANN401  as rich takes them
-    """Return a terminal that shows every text as it is: what comes from tasks and workers is no markup of ours."""
-    return Console(markup=False, emoji=False, highlight=False, **options)
 
 
 def workers_table(workers: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
@@ -61,7 +36,7 @@ def workers_table(workers: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
         table.add_row(
             worker["site"],
             worker["id"],
-            _state(worker["state"], reason),
+            coloured(worker["state"], reason),
             capabilities,
             *(load if wide else load[:1]),
         )
@@ -79,30 +54,10 @@ def tasks_table(tasks: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
             *((task["kind"], via) if wide else ()),
             task["site"] or "any",
             task["worker"] or "-",
-            _state(task["state"]),
+            coloured(task["state"]),
             detail(task),
         )
     return table
-
-
-def detail(task: Mapping[str, Any]) -> str:
-    """Return the most telling thing about a task, in one line."""
-    said = task["reason"] or task["error"]
-    result = task["result"]
-    if said is None and isinstance(result, dict) and "output" in result:
-        said = result["output"]
-    text = said if said is not None else "" if result is None else to_json(result).decode()
-    text = visible(" ".join(str(text).split()))
-    return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
-
-
-def visible(text: str) -> str:
-    r"""Return a text with its control characters as they are written: none of them may move the reader's terminal.
-
-    >>> visible("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def footer(hub_url: str, publish: Sequence[str], notes: Sequence[str]) -> Text:
@@ -140,7 +95,7 @@ def summary(steps: Sequence[Step], ended: Mapping[str, Mapping[str, Any]]) -> Ta
         task = ended.get(step.id)
         state = task["state"] if task else "never seen"
         mark = Text("✓", "green") if state == step.expected else Text("✗", "red bold")
-        told = _state(state) if state == step.expected else Text(f"{state}, not {step.expected}", "red bold")
+        told = coloured(state) if state == step.expected else Text(f"{state}, not {step.expected}", "red bold")
         table.add_row(mark, step.id, step.shows, told, detail(task) if task else "")
     return table
 
@@ -153,7 +108,3 @@ def _table(title: str, *columns: str) -> Table:
         table.add_column(name, no_wrap=True)
     table.add_column(rest, overflow="ellipsis", no_wrap=True, ratio=1)
     return table
-
-
-def _state(state: str, more: str = "") -> Text:
-    return Text(state + more, _COLOURS.get(state, "white"))

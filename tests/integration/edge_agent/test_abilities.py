@@ -10,8 +10,10 @@ import pytest
 from broker.messages import Outcome
 from edge_agent import Agent, TaskContext
 from edge_agent.errors import CannotRunHere, TaskInterrupted
+from tests.integration.edge_agent.stage import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from edge_agent.app import App
     from tests.integration.edge_agent.stage import Stage
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +29,14 @@ def scanning() -> Agent:
         return ctx.task_id
 
     return agent
+
+
+async def taken(app: App, task: str) -> None:
+    """Return when a task is held: it is in the commit that its acceptance is in."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not app.runner.holds(task):
+            app.journal.grown.clear()
+            await app.journal.grown.wait()
 
 
 async def test_what_is_withdrawn_is_not_offered_until_it_is_restored(stage: Stage) -> None:
@@ -64,11 +74,7 @@ async def test_alone_a_task_waits_for_what_is_withdrawn_and_runs_when_it_is_back
     async with stage.agent(agents=[scanning()], capabilities=WITH_SCANNER) as app:
         app.abilities.withdraw("scanner", "unplugged")
         await stage.hub.inject({"id": "t", "kind": "scan"})
-        async with asyncio.timeout(10):
-            while not app.runner.queued:
-                await app.journal.grown.wait()
-                app.journal.grown.clear()
-                await asyncio.sleep(0)
+        await taken(app, "t")
         app.abilities.restore("scanner")
         await stage.hub.come_online()
         await stage.hub.sync(app.name.worker)
@@ -79,11 +85,7 @@ async def test_what_waits_alone_goes_to_the_hub_that_comes(stage: Stage) -> None
     async with stage.agent(agents=[scanning()], capabilities=WITH_SCANNER) as app:
         app.abilities.withdraw("scanner", "unplugged")
         await stage.hub.inject({"id": "t", "kind": "scan", "labels": {"a": "b"}})
-        async with asyncio.timeout(10):
-            while not app.runner.queued:
-                await app.journal.grown.wait()
-                app.journal.grown.clear()
-                await asyncio.sleep(0)
+        await taken(app, "t")
         await stage.hub.come_online()
         await stage.hub.sync(app.name.worker)
         declined = await stage.hub.until(lambda: stage.hub.declined().get("t"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hub.commands.screen import explain_screen, task_screen, tasks_table
-from hub.demo.screen import console, detail
+from hub.terminal import console, detail
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
