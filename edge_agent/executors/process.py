@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 LAST_OUTPUT_SECONDS = 1.0
 """How long the output is read on after all was ended."""
 
+GONE_SECONDS = 1.0
+"""How long it is waited for the system to take away who has ended: until then it counts for its user's limit."""
+
+_LOOK_SECONDS = 0.01
+
 CHUNK_BYTES = 64 * 1024
 
 log = get_logger(__name__)
@@ -122,7 +127,20 @@ class Process:
         """End what is left: of the group at once, and then whoever has left that, and still has the mark."""
         self._signal(signal.SIGKILL)  # nobody in the group forks past it: the kernel lets no fork by a pending signal
         await end_leftovers(self._handle.without_leader(), grace_seconds, self._task)
+        await self._until_gone()
         self._is_over = True
+
+    async def _until_gone(self) -> None:
+        """Wait for the group to be gone: what follows has the room that its user's limit leaves.
+
+        It looks, since they are no children, whose end would be told. Where nobody takes them away, as in a container
+        without an init, it waits no longer.
+        """
+        with contextlib.suppress(TimeoutError, ProcessLookupError, PermissionError):
+            async with asyncio.timeout(GONE_SECONDS):
+                while True:
+                    os.killpg(self.pid, 0)
+                    await asyncio.sleep(_LOOK_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -156,13 +156,13 @@ def look(job: Job, mark: Mark, now: int, *, is_busy: bool) -> Decision:
     return Fire(last, Skip(first, before, PASSED_OVER) if before is not None else None)
 
 
-def follow(mark: Mark, now: int) -> Mark:
-    """Return a mark as it counts at `now`, wherever the clock was set to.
+def follow(mark: Mark, now: int, seen: int) -> Mark:
+    """Return a mark as it counts at `now`, wherever the clock was set to; it was looked last at `seen`, by this clock.
 
-    Set back, the job goes on from there; what has fired then already, its id says. Set to where it was before, what was
-    decided then counts again.
+    Set back, the job goes on from there, and what this clock came past before it was looked at is due; what has fired
+    then already, its id says. Set to where it was before, what was decided then counts again.
     """
-    base = min(mark.base, now)
+    base = min(mark.base, seen)
     if base < mark.kept <= now:
         base = mark.kept
     return mark if base == mark.base else replace(mark, base=base)

@@ -51,6 +51,7 @@ class Clockwork:
         self._runner = runner
         self._abilities = abilities
         self._offset = wall_ms() - now_ms()
+        self._looked = now_ms()
         self._changed = asyncio.Event()
         self._taking = asyncio.Lock()
         runner.on_let_go = self._on_let_go
@@ -90,7 +91,8 @@ class Clockwork:
     async def _look_at_all(self) -> float | None:
         """Do what is due, and return how many seconds there is nothing to do; None is until something changes."""
         self._follow_clock()
-        dues = [await self._look_at(job) for job in self._book.jobs]
+        looked, self._looked = self._looked, now_ms()
+        dues = [await self._look_at(job, looked) for job in self._book.jobs]
         if not dues:
             return None
         soonest = min((due for due in dues if due is not None), default=None)
@@ -98,11 +100,14 @@ class Clockwork:
             return LOOK_SECONDS
         return max(0.0, min(LOOK_SECONDS, (soonest - wall_ms() + 1) / 1000))
 
-    async def _look_at(self, job: Job) -> int | None:
-        """Do what is due of a job, and return when the next is; None is unknown, or never."""
+    async def _look_at(self, job: Job, looked: int) -> int | None:
+        """Do what is due of a job, and return when the next is; None is unknown, or never.
+
+        It was `looked` at last by the clock that nobody sets.
+        """
         while (known := self._book.mark(job)) is not None and not unmet(job.requires, self._abilities.capabilities):
             now = wall_ms()
-            mark = rules.follow(known, now)
+            mark = rules.follow(known, now, now - (now_ms() - looked))
             is_busy = mark.task is not None and self._runner.holds(mark.task)
             match rules.look(job, mark, now, is_busy=is_busy):
                 case Wait(until):

@@ -159,38 +159,45 @@ def test_a_small_step_back_does_not_fire_again() -> None:
     one, fired = job(), Mark.at(NOON + HOUR)
     before = NOON + HOUR - 500
 
-    stepped = rules.follow(fired, before)
+    stepped = rules.follow(fired, before, before)
     assert look(one, stepped, before, is_busy=False) == Wait(NOON + HOUR)
-    again = rules.follow(stepped, NOON + HOUR)
+    again = rules.follow(stepped, NOON + HOUR, NOON + HOUR)
     assert look(one, again, NOON + HOUR, is_busy=False) == Wait(NOON + 2 * HOUR)
 
 
 def test_a_clock_that_is_set_back_years_goes_on_from_there() -> None:
     one, now = job(), NOON - 14 * YEAR
 
-    stepped = rules.follow(Mark.at(NOON), now)
+    stepped = rules.follow(Mark.at(NOON), now, now)
     assert look(one, stepped, now, is_busy=False) == Wait(now // HOUR * HOUR + HOUR)
-    later = rules.follow(stepped, now + HOUR)
+    later = rules.follow(stepped, now + HOUR, now + HOUR)
     assert isinstance(look(one, later, now + HOUR, is_busy=False), Fire)
+
+
+def test_what_a_clock_that_was_set_back_came_past_before_it_was_looked_at_is_due() -> None:
+    one, seen = job(), NOON - 14 * YEAR - 1000
+    now = seen + 9000
+
+    assert look(one, rules.follow(Mark.at(NOON), now, seen), now, is_busy=False) == Fire(NOON - 14 * YEAR)
 
 
 def test_a_host_without_a_clock_of_its_own_misses_nothing_that_was_fired_before() -> None:
     one, boot = job(misfire="once"), 1000
-    at_boot = rules.follow(Mark.at(NOON), boot)  # January 1970, until the network is there
+    at_boot = rules.follow(Mark.at(NOON), boot, boot)  # January 1970, until the network is there
     assert look(one, at_boot, boot, is_busy=False) == Wait(HOUR)
 
-    set_right = rules.follow(at_boot, NOON + MINUTE)
+    set_right = rules.follow(at_boot, NOON + MINUTE, NOON + MINUTE)
     assert look(one, set_right, NOON + MINUTE, is_busy=False) == Wait(NOON + HOUR)
 
 
 def test_an_interval_that_outlasts_each_run_of_a_host_without_a_clock_still_comes_to_its_end() -> None:
     one, boot, now = job(every=HOUR), 10_000, NOON + 40 * MINUTE
-    at_boot = rules.follow(Mark.at(NOON), boot)
+    at_boot = rules.follow(Mark.at(NOON), boot, boot)
     assert look(one, at_boot, boot, is_busy=False) == Wait(boot + HOUR)
 
-    set_a_little = rules.follow(rules.shift(one, at_boot, MINUTE), boot + MINUTE)
+    set_a_little = rules.follow(rules.shift(one, at_boot, MINUTE), boot + MINUTE, boot + MINUTE)
     assert look(one, set_a_little, boot + MINUTE, is_busy=False) == Wait(boot + MINUTE + HOUR)
-    set_right = rules.follow(rules.shift(one, set_a_little, now - boot - MINUTE), now)
+    set_right = rules.follow(rules.shift(one, set_a_little, now - boot - MINUTE), now, now)
     assert set_right == Mark.at(NOON)
     assert look(one, set_right, now, is_busy=False) == Wait(NOON + HOUR)
 
@@ -209,17 +216,17 @@ def test_an_interval_is_as_long_as_it_is_when_the_clock_is_set_while_it_runs() -
     every=st.none() | st.integers(1000, 3 * HOUR),
     jitter=st.integers(0, 2 * HOUR),
     misfire=st.sampled_from(["skip", "once"]),
-    steps=st.lists(st.integers(-3 * HOUR, 5 * HOUR), min_size=1, max_size=40),
+    steps=st.lists(st.tuples(st.integers(-3 * HOUR, 5 * HOUR), st.integers(0, 10_000)), min_size=1, max_size=40),
 )
 def test_no_firing_comes_before_its_time_or_twice_in_a_row_wherever_the_clock_goes(
-    every: int | None, jitter: int, misfire: Misfire, steps: list[int]
+    every: int | None, jitter: int, misfire: Misfire, steps: list[tuple[int, int]]
 ) -> None:
     one = replace(job(every=every, misfire=misfire), jitter_ms=min(jitter, every or jitter))
     mark, now, last = Mark.at(NOON), NOON, None
-    for step in steps:
+    for step, since_look in steps:
         now += step
         for _ in range(10):
-            mark = rules.follow(mark, now)
+            mark = rules.follow(mark, now, now - since_look)
             decision = look(one, mark, now, is_busy=False)
             if isinstance(decision, Wait):
                 assert decision.until is None or decision.until > now
