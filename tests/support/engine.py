@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IMAGE = "holdfast-test-busybox:1"
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 APPLETS = "cat dd echo env false head id kill ls mount ping printf ps seq sh sleep sync touch trap true uptime wc yes"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 START_SECONDS = 30.0
 STOP_SECONDS = 40.0
 LOOK_SECONDS = 0.05

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 END_OF_LOG = "(the log ends here)"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

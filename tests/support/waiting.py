@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 40.0
 """When a wait is given up: far beyond what anything here takes."""
 
 Found = TypeVar("Found")

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from broker.messages import AnyEvent
     from edge_agent import Agent
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 40.0
 
 Found = TypeVar("Found")
 

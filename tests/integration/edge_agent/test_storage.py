@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 DISK_BYTES = 6 * 1024 * 1024
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 40.0
 
 
 @pytest.fixture
