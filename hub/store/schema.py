@@ -156,3 +156,61 @@ reports = Table(
     Index("reports_by_type", "type", "seq"),
 )
 """What was reported and has no table of its own: facts, incidents, gaps, and events of tasks that we do not know."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("last_used_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+)
+"""Who may use the API, and as what: `viewer`, `operator` or `admin`. Of the secret there is only the hash."""
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("worker", Text),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger),
+    Column("used_by", Text),
+    Column("nonce_hash", Text),
+    Column("revoked_ms", BigInteger),
+)
+"""One-time tokens that workers trade for accounts. `worker` is the only one that may, where one was named."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("site", Text),
+    Column("generation", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+)
+"""Who may use the broker: the kind says what for. The password follows from the hub's key, name and generation."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigKey, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("role", Text),
+    Column("address", Text),
+    Column("action", Text, nullable=False),
+    Column("target", Text),
+    Column("outcome", Text, nullable=False),
+    Column("detail", Text),
+)
+"""Who did what, and who was refused."""
