@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import AfterValidator
 
+from broker.account import Account
 from broker.errors import InvalidInput, SettingsError, TopicError
-from broker.link import Account, BrokerUrl
 from broker.problems import Problem, shown
 from broker.topics import Topics
+from broker.url import BrokerUrl
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -88,6 +89,8 @@ def account_of(settings: Access, prefix: str) -> Account:
         tls_ca=_text(settings.tls_ca),
         tls_certificate=_text(settings.tls_certificate),
         tls_key=_text(settings.tls_key),
+        prefix=prefix,
+        remedy=f"set {prefix}USERNAME and {prefix}PASSWORD_FILE to an account that the broker knows",
     )
 
 

@@ -102,15 +102,7 @@ class PrivateBroker:
     def start(self) -> None:
         """Start, and return once it listens. Raises `BrokerStartError`."""
         configuration = self.directory / "mosquitto.conf"
-        persistence = "true" if self._persistent else "false"
-        text = _CONFIGURATION.format(
-            user=getpass.getuser(),  # started by root, mosquitto would change to a user who may not write here
-            port=self.port,
-            host=HOST,
-            persistence=persistence,
-            directory=self.directory,
-        )
-        configuration.write_text(text + self._extra, encoding="utf-8")
+        configuration.write_text(self.configuration(), encoding="utf-8")
         self._process = subprocess.Popen(  # noqa: S603
             [find_mosquitto(), "-c", str(configuration)],
             stdin=subprocess.DEVNULL,
@@ -124,6 +116,17 @@ class PrivateBroker:
             self.kill()
             msg = f"mosquitto did not start on port {self.port}: {' / '.join(self.log[-5:]) or 'it said nothing'}"
             raise BrokerStartError(msg)
+
+    def configuration(self) -> str:
+        """Return what it is started with, as mosquitto.conf has it."""
+        text = _CONFIGURATION.format(
+            user=getpass.getuser(),  # started by root, mosquitto would change to a user who may not write here
+            port=self.port,
+            host=HOST,
+            persistence="true" if self._persistent else "false",
+            directory=self.directory,
+        )
+        return text + self._extra
 
     def stop(self) -> None:
         """End it in order; kill it if it takes more than two seconds."""

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tomllib
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import (
@@ -33,12 +33,22 @@ if TYPE_CHECKING:
 
 _ACCOUNT = re.compile(r"://[^/@\s\"']*@")
 
+HIDDEN = "********"
+"""What is shown of a secret."""
+
 EXIT_SETTINGS = 2
 """The exit code of a program with a wrong setting."""
 
 
 class ProgramSettings(BaseSettings):
-    """The base of both programs' settings; a subclass gives `env_prefix`."""
+    """The base of both programs' settings; a subclass gives `env_prefix`.
+
+    Attributes:
+        others: Variables with that prefix that are no settings of the program: its commands read them.
+
+    """
+
+    others: ClassVar[frozenset[str]] = frozenset()
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=False, allow_inf_nan=False)
 
@@ -105,7 +115,7 @@ def log_settings(settings: ProgramSettings, logger: FilteringBoundLogger, **deri
 def unknown_variables(kind: type[ProgramSettings], environment: Mapping[str, str] = os.environ) -> list[str]:
     """Return a warning for each variable with the program's prefix that is no setting: most likely a misspelt one."""
     prefix = kind.model_config.get("env_prefix", "")
-    known = {f"{prefix}{name.upper()}" for name in kind.model_fields}
+    known = {f"{prefix}{name.upper()}" for name in kind.model_fields} | kind.others
     warnings = []
     for name in sorted(environment):
         if name.startswith(prefix) and name not in known:
@@ -136,8 +146,16 @@ def _named(problems: list[Problem], kind: type[ProgramSettings], from_file: Mapp
         close = difflib.get_close_matches(name, kind.model_fields, n=1) if is_none else []
         expected = f"a setting; did you mean {close[0]}?" if close else problem.expected
         where = (name if in_file else variable) + dot + rest
-        named.append(Problem(where, _masked(_as_typed(problem.value)), expected))
+        hidden = any(_is_secret(kind, one) for one in (setting, *close))
+        value = HIDDEN if hidden else _masked(_as_typed(problem.value))
+        named.append(Problem(where, value, expected))
     return named
+
+
+def _is_secret(kind: type[ProgramSettings], setting: str) -> bool:
+    """Tell whether a setting is never shown, not even where it is wrong: a password of digits alone, or misspelt."""
+    field = kind.model_fields.get(setting)
+    return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
 
 
 def _as_typed(value: str) -> str:
@@ -160,7 +178,7 @@ def _unparsable(error: SourceError, kind: type[ProgramSettings]) -> Problem:
 
 def _text(value: object) -> str:
     if isinstance(value, SecretStr):
-        return "********" if value.get_secret_value() else ""
+        return HIDDEN if value.get_secret_value() else ""
     if isinstance(value, dict | list | tuple):
         return _masked(json.dumps(value, ensure_ascii=False, default=_as_given))
     return "" if value is None else _masked(str(value))

@@ -22,7 +22,14 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 VERSION = "v1"
 SHARE_GROUP = "workers"
+SECURITY_COMMANDS = "$CONTROL/dynamic-security/v1"
+"""Where Mosquitto's dynamic security plugin takes its commands: the broker's own, outside of our root."""
+
+SECURITY_ANSWERS = f"{SECURITY_COMMANDS}/response"
+SECURITY_FILTER = "$CONTROL/dynamic-security/#"
 MAX_REPLY_LENGTH = 256
+BRIDGE_CUT = b"0"
+"""What a bridge of Mosquitto says once it has lost its way; `1` when it has found it (its `notifications`)."""
 
 _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")  # `$` would let a final newline pass
 _ROOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
@@ -69,6 +76,13 @@ class Events(WorkerTopic):
 
 
 @dataclass(frozen=True, slots=True)
+class Bridge:
+    """Whether a site's own broker is joined to the hub's; retained, and said by the bridge itself, to both."""
+
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
 class HubStatus:
     """The hub's birth certificate and its will; retained."""
 
@@ -80,7 +94,7 @@ class Reply:
     path: str
 
 
-Address = SiteTasks | WorkerTasks | Control | Status | Heartbeat | Events | HubStatus | Reply
+Address = SiteTasks | WorkerTasks | Control | Status | Heartbeat | Events | Bridge | HubStatus | Reply
 
 _LEAVES: dict[type[WorkerTopic], str] = {
     WorkerTasks: "tasks",
@@ -117,6 +131,8 @@ class Topics:
             case WorkerTopic(site, worker):
                 leaf = _LEAVES[type(address)]
                 return f"{self._prefix}/sites/{_name('site', site)}/workers/{_name('worker', worker)}/{leaf}"
+            case Bridge(site):
+                return f"{self._prefix}/sites/{_name('site', site)}/bridge"
             case HubStatus():
                 return f"{self._prefix}/hub/status"
             case Reply(path):
@@ -131,6 +147,8 @@ class Topics:
                 return SiteTasks(_name("site", site))
             case ["sites", site, "workers", worker, leaf] if leaf in _BY_LEAF:
                 return _BY_LEAF[leaf](_name("site", site), _name("worker", worker))  # type: ignore[return-value]
+            case ["sites", site, "bridge"]:
+                return Bridge(_name("site", site))
             case ["hub", "status"]:
                 return HubStatus()
             case ["replies", *rest] if rest:
@@ -151,9 +169,26 @@ class Topics:
         """Return the filter that matches whatever is published about any site, well-formed or not."""
         return f"{self._prefix}/sites/#"
 
+    def everything(self) -> str:
+        """Return the filter that matches every topic of the contract."""
+        return f"{self._prefix}/#"
+
+    def all_of_site(self, site: str) -> str:
+        """Return the filter that matches whatever is published about a site, well-formed or not."""
+        return f"{self._prefix}/sites/{_name('site', site)}/#"
+
+    def of_workers(self, kind: type[WorkerTopic], site: str | None = None) -> str:
+        """Return the filter that matches a topic of each worker, of one site or of all."""
+        where = "+" if site is None else _name("site", site)
+        return f"{self._prefix}/sites/{where}/workers/+/{_LEAVES[kind]}"
+
     def replies_to(self, name: str) -> str:
         """Return the filter that matches every reply whose path begins with the level `name`."""
         return f"{self.build(Reply(name))}/#"
+
+    def all_replies(self) -> str:
+        """Return the filter that matches every reply."""
+        return f"{self._prefix}/replies/#"
 
     def is_reply(self, topic: str) -> bool:
         """Tell whether `topic` may be answered on."""
@@ -161,6 +196,11 @@ class Topics:
             return isinstance(self.parse(topic), Reply)
         except TopicError:
             return False
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a site or a worker may be called so."""
+    return bool(_NAME.match(text))
 
 
 def _name(field: str, value: str) -> str:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from broker import __version__
 from broker.clock import new_id
-from broker.errors import LinkDown, TopicError
+from broker.errors import LinkDown, Refused, TopicError
 from broker.link import Link, Will
 from broker.log import get_logger
 from broker.messages import HubStatusMessage, encode
 from broker.topics import (
+    Bridge,
     Control,
     Events,
     Heartbeat,
@@ -51,6 +52,9 @@ RETRY_SECONDS = 2.0
 SESSION_EXPIRY_SECONDS = 3600
 """How long the broker keeps for the hub what was published while it was away."""
 
+_OWN = (Events, Heartbeat, Status)
+"""What a worker says of itself."""
+
 log = get_logger(__name__)
 
 
@@ -61,6 +65,7 @@ class Outgoing:
     topic: str
     payload: bytes
     correlation: bytes | None = None
+    retain: bool = False
 
 
 class TasksHandler(Protocol):
@@ -70,16 +75,25 @@ class TasksHandler(Protocol):
         """Take the message, and acknowledge it."""
 
 
+class Impostor(Protocol):
+    """Tells whether what came on a worker's own topic is not that worker's."""
+
+    def __call__(self, address: WorkerTopic, *, retained: bool) -> bool:
+        """Tell it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
-    """Who answers for what comes in. Each acknowledges what it was given."""
+    """Who answers for what comes in. Each acknowledges what it was given; what an impostor says, nobody is given."""
 
     tasks: TasksHandler
     events: Callable[[Events, Incoming], Awaitable[None]]
     status: Callable[[Status, Incoming], Awaitable[None]]
     heartbeat: Callable[[Heartbeat, Incoming], Awaitable[None]]
+    bridge: Callable[[Bridge, Incoming], Awaitable[None]]
     reply: Callable[[Incoming], Awaitable[None]]
     stray: Callable[[Incoming, TopicError], Awaitable[None]]
+    is_impostor: Impostor
     link_up: Callable[[], None]
     link_lost: Callable[[], None]
 
@@ -103,8 +117,14 @@ class Wire:
         self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue()
         self._session = ""
         self._away = True
+        self._refused: set[tuple[str, int]] = set()
+        self._beside: dict[str, Callable[[Incoming], None]] = {}
         # The same after a restart: the broker keeps the subscription, and they would gather there.
         self._own_replies = f"hub-{sha256(link.client_id.encode()).hexdigest()[:16]}"
+
+    def listen(self, topic: str, handler: Callable[[Incoming], None]) -> None:
+        """Give `handler` what comes on a topic of the broker's own; it acknowledges. For before the link is made."""
+        self._beside[topic] = handler
 
     @property
     def reply_topic(self) -> str:
@@ -130,10 +150,10 @@ class Wire:
         else:
             self.send_to(topic, payload)
 
-    def send_to(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
+    def send_to(self, topic: str, payload: bytes, correlation: bytes | None = None, *, retain: bool = False) -> None:
         """Queue a message for a topic that somebody else named: a reply."""
         if self.connected.is_set():
-            self._outbox.put_nowait(Outgoing(topic, payload, correlation))
+            self._outbox.put_nowait(Outgoing(topic, payload, correlation, retain))
 
     async def run(self, handlers: Handlers) -> None:
         """Keep the hub connected until cancelled; then say farewell."""
@@ -145,7 +165,7 @@ class Wire:
                     lambda connection: self._serve(connection, handlers, work),
                     will=self._will,
                     on_down=lambda down, wait: log.warning(
-                        "broker_link_down", reason=down.reason, url=down.url, next_try_seconds=round(wait, 1)
+                        "broker_link_down", **down.told, next_try_seconds=round(wait, 1)
                     ),
                 )
         finally:
@@ -160,8 +180,10 @@ class Wire:
         self._away = True
         lost = asyncio.Event()
         self._outbox = asyncio.Queue()
+        self._refused.clear()
         await connection.subscribe(self.topics.all_of_sites(), no_local=True)
         await connection.subscribe(self.topics.build(HubStatus()), self.topics.replies_to(self._own_replies))
+        await self._subscribe_beside(connection)
         self.connected.set()
         handlers.link_up()
         log.info("broker_connected", url=self._link.url)
@@ -181,6 +203,13 @@ class Wire:
             self.connected.clear()
             handlers.link_lost()
 
+    async def _subscribe_beside(self, connection: Connection) -> None:
+        for topic in self._beside:
+            try:
+                await connection.subscribe(topic)
+            except Refused as refused:  # who listens there goes without: workers and tasks do not need it
+                log.error("subscription_refused", topic=topic, **refused.told)  # noqa: TRY400
+
     async def _announce(self, connection: Connection, state: str) -> None:
         status = HubStatusMessage.model_validate({"state": state, "session": self._session, "version": __version__})
         await connection.publish(self.topics.build(HubStatus()), encode(status), retain=True)
@@ -188,40 +217,63 @@ class Wire:
     async def _publish_queued(self, connection: Connection) -> None:
         while True:
             out = await self._outbox.get()
-            await connection.publish(out.topic, out.payload, correlation=out.correlation)
+            try:
+                await connection.publish(out.topic, out.payload, retain=out.retain, correlation=out.correlation)
+            except Refused as refused:  # it is dropped, as without a link: what others are told still goes out
+                self._tell_refused(out.topic, refused)
+
+    def _tell_refused(self, topic: str, refused: Refused) -> None:
+        """Log what the broker refuses, once on a connection for each kind of topic: there may be thousands of them."""
+        try:
+            kind = type(self.topics.parse(topic)).__name__
+        except TopicError:
+            kind = topic
+        if (kind, refused.code) not in self._refused:
+            self._refused.add((kind, refused.code))
+            log.error("publish_refused", topic=topic, kind=kind, **refused.told)
 
     async def _receive(
         self, connection: Connection, handlers: Handlers, work: asyncio.TaskGroup, lost: asyncio.Event
     ) -> None:
         async for incoming in connection.messages():
+            if incoming.topic in self._beside:
+                self._beside[incoming.topic](incoming)
+                continue
             try:
                 address = self.topics.parse(incoming.topic)
             except TopicError as error:
                 work.create_task(_handle(partial(handlers.stray, incoming, error), incoming.topic, lost))
                 continue
+            if isinstance(address, _OWN) and handlers.is_impostor(address, retained=incoming.retained):
+                incoming.ack()
+                continue
             one = self._route(address, incoming, handlers)
-            if one is not None:
+            if one is None:
+                incoming.ack()
+            else:
                 work.create_task(_handle(one, incoming.topic, lost))
 
     def _route(self, address: Address, incoming: Incoming, handlers: Handlers) -> Callable[[], Awaitable[None]] | None:
         """Choose who answers. Tasks begin in the order of their messages, so what they submit is committed in order."""
+        one: Callable[[], Awaitable[None]] | None = None
         match address:
             case SiteTasks() | WorkerTasks():
-                return partial(handlers.tasks, address, incoming, away=self._away)
+                one = partial(handlers.tasks, address, incoming, away=self._away)
             case Events():
-                return partial(handlers.events, address, incoming)
+                one = partial(handlers.events, address, incoming)
             case Status():
-                return partial(handlers.status, address, incoming)
+                one = partial(handlers.status, address, incoming)
             case Heartbeat():
-                return partial(handlers.heartbeat, address, incoming)
+                one = partial(handlers.heartbeat, address, incoming)
+            case Bridge():
+                one = partial(handlers.bridge, address, incoming)
             case Reply() if self.is_own_reply(address):
-                return partial(handlers.reply, incoming)
+                one = partial(handlers.reply, incoming)
             case HubStatus():
                 self._on_own_status(incoming)
             case Control():
                 log.debug("control_of_another_hub", topic=incoming.topic)
-        incoming.ack()
-        return None
+        return one
 
     def _on_own_status(self, incoming: Incoming) -> None:
         # What the broker kept for us comes in order, so our own birth comes back after the last of it.

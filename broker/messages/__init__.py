@@ -24,6 +24,7 @@ from broker.messages.base import (
     encode,
 )
 from broker.messages.control import CONTROL, AnyControl, Cancel, ClockEcho, Credit, Receipt, Renew, Schedules, Sync
+from broker.messages.enrolment import EnrolAnswer, EnrolAsk
 from broker.messages.events import (
     EVENT,
     AnyEvent,
@@ -119,6 +120,8 @@ __all__ = [
     "Credit",
     "Delivered",
     "Dropped",
+    "EnrolAnswer",
+    "EnrolAsk",
     "Event",
     "Exchange",
     "ExchangeAnswer",

@@ -120,6 +120,7 @@ async def test_a_socket_that_is_closed_before_it_is_watched_is_not(broker: Priva
     async with Link(url=broker.url, client_id="closed").connect() as connection:
         paho = connection._client._client  # noqa: SLF001
         paho._call_socket_register_write()  # noqa: SLF001
+        paho._call_socket_open(paho._sock)  # type: ignore[arg-type]  # noqa: SLF001  as when it connects, in a thread
         paho._sock_close()  # noqa: SLF001
         await asyncio.sleep(0)
         with pytest.raises(LinkDown):

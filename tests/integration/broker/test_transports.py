@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker.account import Account
 from broker.errors import LinkDown
-from broker.link import Account, Link
+from broker.link import Link
 from broker.local import PrivateBroker, free_port
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def test_a_broker_that_another_authority_vouches_for_is_refused(
     listeners: Listeners, authority: str | None
 ) -> None:
     account = Account(tls_ca=listeners.other_ca if authority else None)
-    with pytest.raises(LinkDown, match="certificate verify failed"):
+    with pytest.raises(LinkDown, match="signed by nobody whom"):
         async with Link(url=listeners.tls_url, client_id="wary", account=account).connect():
             pass
     gc.collect()  # the socket goes here, and not in a later test
@@ -62,7 +63,7 @@ async def test_a_broker_that_another_authority_vouches_for_is_refused(
 
 async def test_an_authority_that_cannot_be_read_is_named(listeners: Listeners) -> None:
     account = Account(tls_ca="/nowhere/ca.crt")
-    with pytest.raises(LinkDown, match=r"/nowhere/ca\.crt: TLS: "):
+    with pytest.raises(LinkDown, match=r"TLS with /nowhere/ca\.crt: "):
         async with Link(url=listeners.tls_url, client_id="lost", account=account).connect():
             pass
 

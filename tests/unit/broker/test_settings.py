@@ -177,3 +177,11 @@ def test_variables_that_are_no_setting_are_warned_of() -> None:
         "EXAMPLE_PROT is no setting; did you mean EXAMPLE_PORT?",
         "EXAMPLE_XYZZY_PLUGH is no setting",
     ]
+
+
+@pytest.mark.parametrize("text", ["password = 4711", 'pasword = "4711"', 'password = ["4711"]'])
+def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(Example, write(tmp_path, text))
+    assert "********" in str(caught.value)
+    assert "4711" not in str(caught.value)

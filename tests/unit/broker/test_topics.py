@@ -9,6 +9,7 @@ from broker.errors import TopicError
 from broker.topics import (
     MAX_REPLY_LENGTH,
     Address,
+    Bridge,
     Control,
     Events,
     Heartbeat,
@@ -29,6 +30,7 @@ ADDRESSES: st.SearchStrategy[Address] = st.one_of(
     st.builds(Status, NAMES, NAMES),
     st.builds(Heartbeat, NAMES, NAMES),
     st.builds(Events, NAMES, NAMES),
+    st.builds(Bridge, NAMES),
     st.just(HubStatus()),
     st.builds(Reply, REPLY_PATHS),
 )
