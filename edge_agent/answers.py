@@ -7,6 +7,8 @@ import base64
 from functools import partial
 from typing import TYPE_CHECKING
 
+from broker.errors import Refused
+from broker.log import get_logger
 from edge_agent.store import inbox
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from edge_agent.connection import Connection
     from edge_agent.store.database import Database, Transaction
     from edge_agent.store.inbox import Answer
+
+log = get_logger(__name__)
 
 
 class Answers:
@@ -40,7 +44,7 @@ class Answers:
         while True:
             self._wake.clear()
             for answer in list(self._waiting.values()):
-                await connection.publish(answer.to.topic, answer.body, correlation=_correlation(answer.to))
+                await _publish(connection, answer)
                 # After PUBACK: an answer is MQTT's own QoS 1. One that is published twice does no harm.
                 self._database.post(partial(inbox.answered, numbers=[answer.id]), frees=True)
                 self._waiting.pop(answer.id, None)
@@ -49,6 +53,16 @@ class Answers:
     def _on_added(self, answers: Sequence[Answer]) -> None:
         self._waiting.update((answer.id, answer) for answer in answers)
         self._wake.set()
+
+
+async def _publish(connection: Connection, answer: Answer) -> None:
+    """Publish an answer. One that will never be taken is given up: it must not keep back the others, nor the link."""
+    try:
+        await connection.publish(answer.to.topic, answer.body, correlation=_correlation(answer.to))
+    except Refused as refused:
+        if refused.passing:
+            raise
+        log.warning("answer_refused", topic=answer.to.topic, **refused.told)
 
 
 def _correlation(to: ReplyTo) -> bytes | None:

@@ -8,10 +8,10 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from broker.access import account_of
 from broker.backoff import delay_seconds
 from broker.clock import now_ms
 from broker.log import get_logger
+from broker.service import STOP_SECONDS, Service
 from edge_agent import plugins
 from edge_agent.abilities import Abilities
 from edge_agent.answers import Answers
@@ -19,6 +19,7 @@ from edge_agent.connecting import Connecting
 from edge_agent.detection import detect
 from edge_agent.errors import StorageClosed, StorageCorrupt, StorageError
 from edge_agent.executors import Registry
+from edge_agent.identity import Identity
 from edge_agent.intake import Intake
 from edge_agent.logs import Logs
 from edge_agent.offline import OfflineDir
@@ -29,6 +30,7 @@ from edge_agent.schedule.book import Book
 from edge_agent.schedule.clockwork import Clockwork
 from edge_agent.schedule.firing import Firing
 from edge_agent.session import Parts
+from edge_agent.status import State, Status, keep_telling
 from edge_agent.stopping import Stopping
 from edge_agent.store import aside, boots, inbox
 from edge_agent.store.database import Database
@@ -63,13 +65,13 @@ class App:
 
     Raises:
         PluginError: If a plugin cannot be used.
-        SettingsError: If the schedule file is wrong.
+        SettingsError: If the schedule file is wrong, or the credentials are.
 
     """
 
     def __init__(self, settings: WorkerSettings, agents: Sequence[Agent] = ()) -> None:
-        self.settings = settings
-        self.account = account_of(settings, "WORKER_")
+        self.identity = Identity(settings)
+        settings = self.settings = self.identity.settings
         everyone = [*agents, *(one for one in plugins.load(settings.plugins) if one not in agents)]
         self.registry = Registry.of(
             (handler for agent in everyone for handler in agent.handlers.values()),
@@ -96,6 +98,7 @@ class App:
         )
         self.name = Name(settings.site, settings.id or "")
         self._stopping = Stopping()
+        self._service = Service.from_environment()
         self._build()
 
     def _build(self) -> None:
@@ -143,7 +146,7 @@ class App:
             presence=self._presence,
             clockwork=self.clockwork,
         )
-        self.connecting = Connecting(settings, self.account, self.offline, parts)
+        self.connecting = Connecting(self.identity, self.offline, parts)
 
     @property
     def online(self) -> asyncio.Event:
@@ -170,12 +173,14 @@ class App:
             loop.add_signal_handler(number, self.stop)
         damaged = 0
         try:
-            while not await self._run_on_one_file():
-                await asyncio.to_thread(aside.begin_anew, self.settings.database, self.database.reason)
-                if damaged:  # a disk that fails again and again is not to be worn out
-                    await self._stopping.pause(delay_seconds(damaged, random.random()))  # noqa: S311  jitter is no secret
-                damaged += 1
-                self._build()
+            async with self._service.alive(lambda: self.database.stuck_seconds):
+                while not await self._run_on_one_file():
+                    await asyncio.to_thread(aside.begin_anew, self.settings.database, self.database.reason)
+                    if damaged:  # a disk that fails again and again is not to be worn out
+                        jitter = random.random()  # noqa: S311  it is no secret
+                        await self._stopping.pause(delay_seconds(damaged, jitter))
+                    damaged += 1
+                    self._build()
         finally:
             await self.logs.close()
             self.offline.close()
@@ -197,9 +202,13 @@ class App:
                     group.create_task(self._forget_old_ids(), name="forget"),
                     group.create_task(self._watch_storage(), name="storage"),
                 ]
+                telling = group.create_task(self._keep_telling(), name="status")
+                self._service.ready()
                 await self._stopping.asked()
+                self._service.stopping(self.settings.stop_seconds + STOP_SECONDS)
                 await self._wind_down(runner, work)
                 engine.cancel()
+                telling.cancel()
         except* StorageClosed:
             if not self.database.reason:
                 raise
@@ -224,6 +233,26 @@ class App:
     def stop(self) -> None:
         """Stop in order; called again, stop at once."""
         self._stopping.ask()
+
+    async def _keep_telling(self) -> None:
+        service = self._service
+        await keep_telling(self._status, self.settings.status_file, service.status if service.is_asked_for else None)
+
+    def _status(self) -> Status:
+        connecting, settings = self.connecting, self.connecting.settings
+        trouble = connecting.troubles.last
+        return Status(
+            worker=self.name.worker,
+            site=settings.site,
+            state=State.STOPPING if self._stopping.is_asked else connecting.state,
+            transport=connecting.transport,
+            hub=settings.control_plane_url,
+            running=len(self.runner.running),
+            queued=self.runner.queued,
+            journal_rows=self.journal.depth.rows,
+            reason=trouble.reason if trouble else None,
+            remedy=(trouble.remedy or None) if trouble else None,
+        )
 
     # -- at work -----------------------------------------------------------------------------------------------------
 

@@ -11,33 +11,42 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from broker.errors import HoldfastError
-from broker.link import BrokerUrl
+from broker.errors import HoldfastError, LinkDown
 from broker.log import get_logger
 from broker.messages import Bootstrap
 from broker.problems import explain
 from broker.topics import Topics
+from broker.url import BrokerUrl
 from edge_agent.http_client import HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from broker.link import Account
+    from broker.account import Account
     from edge_agent.offline import OfflineDir
 
 log = get_logger(__name__)
 
 
 async def find_broker(
-    hub_url: str, account: Account, offline: OfflineDir, *, poll_interval_seconds: float
+    hub_url: str,
+    account: Callable[[], Account],
+    offline: OfflineDir,
+    *,
+    poll_interval_seconds: float,
+    enrolled: Bootstrap | None = None,
 ) -> Bootstrap:
-    """Return what the hub says about the broker, or what it said last; ask until one of them is there."""
+    """Return what the hub says about the broker, or what it said last, here or when the worker was `enrolled`.
+
+    It is asked until one of them is there.
+    """
     while True:
         try:
-            answer = await ask(hub_url, account)
+            answer = await ask(hub_url, account())
         except (ValueError, HoldfastError) as error:
-            kept = offline.kept_bootstrap()
-            log.warning("hub_not_reached", url=hub_url, reason=str(error), using=kept and kept.broker_url)
+            kept = offline.kept_bootstrap() or enrolled
+            told = error.told if isinstance(error, LinkDown) else {"url": hub_url, "reason": str(error)}
+            log.warning("hub_not_reached", **told, using=kept and kept.broker_url)
             if kept:
                 return kept
         else:
@@ -49,7 +58,7 @@ async def find_broker(
 async def wait_for_move(
     known: Bootstrap,
     hub_url: str,
-    account: Account,
+    account: Callable[[], Account],
     offline: OfflineDir,
     *,
     is_online: Callable[[], bool],
@@ -71,7 +80,7 @@ async def wait_for_move(
         if is_online():
             continue
         try:
-            answer = await ask(hub_url, account)
+            answer = await ask(hub_url, account())
         except (ValueError, HoldfastError):
             continue  # the link's own log says that there is none
         if answer != known:
@@ -95,10 +104,11 @@ async def ask(hub_url: str, account: Account) -> Bootstrap:
         client.close()
     if answer.status != HTTPStatus.OK:
         raise ValueError(f"no answer of a hub: status {answer.status}")
-    return _read(answer.body)
+    return read_answer(answer.body)
 
 
-def _read(body: bytes) -> Bootstrap:
+def read_answer(body: bytes) -> Bootstrap:
+    """Return what a hub says about the broker. Raises `ValueError` or `HoldfastError` if it is no hub's answer."""
     try:
         answer = Bootstrap.model_validate_json(body)
     except ValidationError as error:

@@ -3,51 +3,80 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.link import Link
+from broker.log import get_logger
 from broker.messages import Bootstrap
 from broker.topics import Events, Topics
 from edge_agent.bootstrap import find_broker, wait_for_move
 from edge_agent.http_link import HttpLink
+from edge_agent.presence import Name
 from edge_agent.rules.transport import Limits
 from edge_agent.session import Session
+from edge_agent.status import State
+from edge_agent.troubles import Troubles
 from edge_agent.uplink import Uplink
 from edge_agent.ways import Ways
 
 if TYPE_CHECKING:
-    from broker.link import Account
+    from broker.account import Account
+    from edge_agent.identity import Identity
     from edge_agent.offline import OfflineDir
-    from edge_agent.presence import Name
+    from edge_agent.rules.transport import Transport
     from edge_agent.session import Parts
     from edge_agent.settings import WorkerSettings
+
+
+log = get_logger(__name__)
 
 
 class Connecting:
     """The worker's connections.
 
     Args:
-        settings: Where the hub is, and the broker, if that is known.
-        account: Who the worker is to them.
+        identity: Who the worker is; its settings say where the hub is, and the broker, if that is known.
         offline: Where the broker's last address is kept.
         parts: What a session works with.
 
     Attributes:
         online: Set while tasks come.
         session: The one that is kept now, or was last.
+        troubles: What keeps the worker from its hub.
 
     """
 
-    def __init__(self, settings: WorkerSettings, account: Account, offline: OfflineDir, parts: Parts) -> None:
+    def __init__(self, identity: Identity, offline: OfflineDir, parts: Parts) -> None:
         self.online = asyncio.Event()
         self.session: Session | None = None
-        self._settings = settings
-        self._account = account
+        self.troubles = Troubles(time.monotonic)
+        self._identity = identity
         self._offline = offline
         self._parts = parts
         self._uplink: Uplink | None = None
         self._ways: Ways | None = None
+
+    @property
+    def transport(self) -> Transport | None:
+        """Which way is in use; None until there is any."""
+        return self._ways.transport if self._ways else None
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """The settings, with what enrolment has told by now."""
+        return self._identity.settings
+
+    @property
+    def state(self) -> State:
+        """How far the worker has come."""
+        if self._identity.may_be_enrolled:
+            return State.ENROLLING
+        if not self.online.is_set():
+            return State.CONNECTING
+        return State.ONLINE if self.hub_is_there else State.ALONE
 
     @property
     def hub_is_there(self) -> bool:
@@ -61,19 +90,40 @@ class Connecting:
 
     async def run(self, name: Name) -> None:
         """Stay connected, wherever the broker moves, until cancelled."""
-        settings = self._settings
+        await self._enrol(name.worker)
+        name = Name(self.settings.site, name.worker)  # which enrolment may have told
+        self._claim_directory(name)
+        settings = self.settings
         if settings.broker_url is not None:
             await self._connect_to(name, Bootstrap(broker_url=settings.broker_url, root=settings.root))
             return
         hub, poll = settings.control_plane_url, settings.poll_interval_seconds
-        place = await find_broker(hub, self._account, self._offline, poll_interval_seconds=poll)
+        account = self._identity.account
+        place = await find_broker(
+            hub, account, self._offline, poll_interval_seconds=poll, enrolled=self._identity.bootstrap
+        )
         while True:
             async with asyncio.TaskGroup() as group:
                 session = group.create_task(self._connect_to(name, place), name="session")
                 place = await wait_for_move(
-                    place, hub, self._account, self._offline, is_online=self._has_broker, interval=self._ask_interval
+                    place, hub, account, self._offline, is_online=self._has_broker, interval=self._ask_interval
                 )
                 session.cancel()
+
+    async def _enrol(self, worker: str) -> None:
+        if self._identity.may_be_enrolled:
+            from edge_agent.self_enrolment import SelfEnrolment  # noqa: PLC0415  once in an agent's life
+
+            await SelfEnrolment(self.settings, worker).run(self._identity)
+
+    def _claim_directory(self, name: Name) -> None:
+        """Keep whose results are in the offline directory, and warn if there are another's."""
+        before = self._offline.belongs_to(name.site, name.worker)
+        waiting = self._parts.journal.depth.rows
+        if before and waiting > 1:  # one says that the agent has started
+            remedy = "what waits in it is reported by the new name; edge-agent buffer shows what that is"
+            was, now = f"{before[1]} at {before[0]}", f"{name.worker} at {name.site}"
+            log.warning("offline_dir_of_another", was=was, now=now, waiting=waiting, remedy=remedy)
 
     async def close_intake(self) -> None:
         """Take no more tasks; return once what has come is committed."""
@@ -100,23 +150,25 @@ class Connecting:
 
     def _ask_interval(self) -> float:
         """Return how many seconds to wait before the hub is asked; by HTTP no less than until MQTT is tried again."""
-        poll = self._settings.poll_interval_seconds
+        poll = self.settings.poll_interval_seconds
         if self._ways and self._ways.transport == "http":
             return max(poll, self._ways.limits.try_seconds)
         return poll
 
     def _make_session(self, name: Name, broker_url: str, topics: Topics) -> Session:
-        settings, parts = self._settings, self._parts
-        link = partial(Link, url=broker_url, account=self._account)
+        settings, parts = self.settings, self._parts
+        account = self._identity.account
+        link = partial(Link, url=broker_url)
         by_http = HttpLink(
             url=settings.control_plane_url,
             site=name.site,
             worker=name.worker,
             root=topics.root,
             poll_interval_seconds=settings.poll_interval_seconds,
-            account=self._account,
+            renewed=account,
         )
         by_mqtt = link(
+            renewed=account,
             client_id=name.worker,
             session_expiry_seconds=settings.session_expiry_seconds,
             # What the broker has kept for an earlier journal may have run by that: this one could not tell.
@@ -133,8 +185,14 @@ class Connecting:
             name,
             topics,
             main=self._ways,
-            intake_link=link(client_id=f"{name.worker}-intake"),
+            intake_link=link(client_id=f"{name.worker}-intake", renewed=lambda: _of_intake(account())),
             uplink=self._uplink,
             parts=parts,
             online=self.online,
+            troubles=self.troubles,
         )
+
+
+def _of_intake(account: Account) -> Account:
+    """Return the account of the second connection: a worker's first one is pinned to its client id at the broker."""
+    return replace(account, username=account.intake_username or account.username)

@@ -4,6 +4,7 @@ HoldfastError (broker.errors)
 ├── StorageError          the database in the offline directory cannot be opened or written
 │   └── StorageClosed     work was submitted after the database was closed
 │       └── StorageCorrupt    the file is damaged: it is set aside, and the agent begins a new one
+├── EnrolmentRefused      the hub gives no account for a token, or is not the hub that the token names
 ├── PluginError           a module of handlers cannot be used: ends the program with exit code 2
 ├── TaskFailed            an executor's way to end an attempt as failed, with a result of its own
 ├── TaskInterrupted       an executor's way to say that something else put an end to it: the engine stopped, for example
@@ -50,6 +51,15 @@ class StorageCorrupt(StorageClosed):
 
     def __init__(self, path: Path, reason: str) -> None:
         StorageError.__init__(self, path, reason)
+
+
+class EnrolmentRefused(HoldfastError):
+    """A token that was not traded: asked again the same, the same would be answered."""
+
+    def __init__(self, hub: str, reason: str) -> None:
+        super().__init__(f"{hub} does not enrol this worker: {reason}")
+        self.hub = hub
+        self.reason = reason
 
 
 class PluginError(HoldfastError):

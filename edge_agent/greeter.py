@@ -166,6 +166,17 @@ class Greeter:
         log.info("hub", state=status.state, session=status.session)
         self._look.set()
 
+    def on_bridge(self, *, is_joined: bool, retained: bool) -> None:
+        """Hear whether the site's own broker, if it has one, is joined to the hub's."""
+        before, now = self._handshake, asyncio.get_running_loop().time()
+        if is_joined:
+            self._handshake = rules.on_joined(before, now, retained=retained)
+        else:
+            self._handshake = rules.on_cut(before, now)
+        if self._handshake is not before:
+            log.info("bridge", state="joined" if is_joined else "cut")
+        self._look.set()
+
     def on_own_status(self, status: WorkerStatus) -> None:
         """Hear what stands on the worker's own status topic: its birth, unless somebody has written over it."""
         if status.session == self._session:

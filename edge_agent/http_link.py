@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from broker.errors import HoldfastError, LinkDown
-from broker.link import Account, Incoming
+from broker.account import Account
+from broker.errors import HoldfastError, LinkDown, Refused, Trouble
+from broker.link import Incoming
 from broker.log import get_logger
 from broker.messages import Exchange, ExchangeAnswer, Letter, encode
 from broker.problems import explain
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from broker.link import Will
     from broker.messages import Delivered
+    from edge_agent.http_client import Answer
 
 LINK_PATH = "/api/link"
 MAX_POST_BYTES = 4 * 1024 * 1024
@@ -47,6 +49,7 @@ LEAVE_TIMEOUT_SECONDS = 2.0
 """How long a hub that does not answer can hold up who leaves."""
 
 MAX_COMPLAINT = 300
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 log = get_logger(__name__)
 
@@ -61,7 +64,8 @@ class HttpLink:
         worker: Who asks.
         root: The first level of the worker's topics: a hub with another is not its hub.
         poll_interval_seconds: How often to ask for what waits.
-        account: Certificates.
+        account: Certificates, and who the worker is.
+        renewed: Asked at each connection for the account, where that may change meanwhile.
         silent_after_seconds: After so long without a post the hub gives the link up; unset, it is a few polls.
 
     """
@@ -72,6 +76,7 @@ class HttpLink:
     root: str
     poll_interval_seconds: float
     account: Account = field(default_factory=Account)
+    renewed: Callable[[], Account] | None = None
     silent_after_seconds: float | None = None
 
     async def run(
@@ -112,10 +117,14 @@ class HttpLink:
     async def reaches_hub(self) -> bool:
         """Tell whether the hub answers, and is the one whose topics we know."""
         try:
-            return (await ask(self.url, self.account)).root == self.root
+            return (await ask(self.url, self.account_now())).root == self.root
         except (HoldfastError, ValueError) as error:
             log.debug("hub_not_reached", url=self.url, reason=str(error))
             return False
+
+    def account_now(self) -> Account:
+        """Return the account to connect with."""
+        return self.renewed() if self.renewed else self.account
 
     @property
     def silence_seconds(self) -> float:
@@ -144,7 +153,8 @@ class HttpConnection:
 
     def __init__(self, link: HttpLink) -> None:
         self._link = link
-        self._client = HttpClient(link.url, link.account)
+        self._account = link.account_now()
+        self._client = HttpClient(link.url, self._account, shows_account=True)
         self._id: str | None = None
         self._outbox: deque[_Outgoing] = deque()
         self._posted: list[_Outgoing] = []
@@ -219,15 +229,15 @@ class HttpConnection:
 
     async def keep_asking(self) -> None:
         """Post what there is to tell, at once, and each poll at least, until the link goes or is left."""
-        reason, left = "the link was closed", False
+        ended, left = LinkDown(self.url, "the link was closed"), False
         try:
             while not left:
                 await self._wait_for_news()
                 left = await self._exchange()
         except LinkDown as down:
-            reason = down.reason
+            ended = down
         finally:
-            self._end(LinkDown(self.url, reason))
+            self._end(ended)
 
     async def leave(self, asking: asyncio.Task[None]) -> None:
         """End the link in order, with the last of `asking`'s posts, if the hub answers in time."""
@@ -293,11 +303,17 @@ class HttpConnection:
     async def _post(self, exchange: Exchange) -> ExchangeAnswer:
         answer = await self._client.ask("POST", LINK_PATH, encode(exchange))
         if answer.status != HTTPStatus.OK:
-            raise LinkDown(self.url, f"the hub answered {answer.status}: {_complaint(answer.body)}")
+            raise self._refusal(answer)
         try:
             return ExchangeAnswer.model_validate_json(answer.body)
         except ValidationError as error:
             raise LinkDown(self.url, f"no answer of a hub: {explain(error, root='answer')[0]}") from None
+
+    def _refusal(self, answer: Answer) -> LinkDown:
+        reason = f"the hub answered {answer.status}: {_complaint(answer.body)}"
+        if answer.status not in REFUSED:
+            return LinkDown(self.url, reason)
+        return Refused(self.url, answer.status, Trouble(reason, self._account.remedy), passing=False)
 
     def _deliver(self, letters: Iterable[Delivered]) -> None:
         for letter in letters:
@@ -315,11 +331,11 @@ class HttpConnection:
         self._arrived.set()
         for one in (*self._posted, *self._outbox):
             if not one.answered.done():
-                one.answered.set_exception(LinkDown(down.url, down.reason))
+                one.answered.set_exception(LinkDown(down.url, down.reason, down.remedy))
 
     def _check(self) -> None:
         if self._down:
-            raise LinkDown(self._down.url, self._down.reason)
+            raise LinkDown(self._down.url, self._down.reason, self._down.remedy)
 
 
 def _complaint(body: bytes) -> str:

@@ -1,7 +1,7 @@
 """The offline directory: what an agent keeps over restarts beside its database.
 
-`worker-id` is the name that was made for it, `bootstrap.json` the hub's last word on where the broker is, and `lock`
-keeps a second agent from using the same directory.
+`worker-id` is the name that was made for it, `belongs-to` whose results are in it, `bootstrap.json` the hub's last word
+on where the broker is, and `lock` keeps a second agent from using the same directory.
 """
 
 from __future__ import annotations
@@ -37,10 +37,17 @@ class OfflineDir:
         self.path = path
         self._lock: IO[str] | None = None
 
-    def open(self) -> None:
-        """Make the directory and take it. Raises `StorageError` if it cannot be written, or is in use."""
+    def make(self) -> None:
+        """Make the directory, where there is none. Raises `StorageError`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(self.path, f"expected a directory that can be written ({error.strerror})") from None
+
+    def open(self) -> None:
+        """Make the directory and take it. Raises `StorageError` if it cannot be written, or is in use."""
+        self.make()
+        try:
             self._lock = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as error:
             raise StorageError(self.path, f"expected a directory that can be written ({error.strerror})") from None
@@ -70,6 +77,24 @@ class OfflineDir:
         except OSError as error:
             raise StorageError(self.path, f"expected a directory that can be written ({error.strerror})") from None
         return made
+
+    def owner(self) -> tuple[str, str] | None:
+        """Return the site and the worker whose results are in it, if any agent has been online with it."""
+        with contextlib.suppress(OSError, UnicodeDecodeError, ValueError):
+            site, worker = (self.path / "belongs-to").read_text(encoding="utf-8").split()
+            return site, worker
+        return None
+
+    def belongs_to(self, site: str, worker: str) -> tuple[str, str] | None:
+        """Keep whose results are in it from now on; return whose they were, if that is another."""
+        before = self.owner()
+        if before == (site, worker):
+            return None
+        try:
+            _write(self.path / "belongs-to", f"{site} {worker}\n")
+        except OSError as error:
+            log.warning("owner_not_kept", path=str(self.path), reason=error.strerror)
+        return before
 
     def keep_bootstrap(self, answer: Bootstrap) -> None:
         """Keep what the hub said, for a start without it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker.errors import Refused
 from broker.log import get_logger
 from broker.messages import LogPart, encode
 from edge_agent.rules.attempts import Ref
@@ -39,7 +40,11 @@ class Readout:
         if not self._topics.is_reply(order.reply):
             log.warning("log_not_sent", task=order.task, reason=f"{order.reply[:200]!r} is no topic for replies")
             return
-        await connection.publish(order.reply, encode(await self._part(order)))
+        part = encode(await self._part(order))
+        try:
+            await connection.publish(order.reply, part)
+        except Refused as refused:  # who asked hears nothing, and asks again: all else goes on
+            log.warning("log_not_sent", task=order.task, **refused.told)
 
     async def _part(self, order: ReadLog) -> LogPart:
         ref = Ref(order.task, order.attempt)

@@ -26,7 +26,7 @@ from broker.messages import (
     Via,
 )
 from broker.problems import explain
-from broker.topics import Control, HubStatus, Status, WorkerTasks
+from broker.topics import BRIDGE_CUT, Bridge, Control, HubStatus, Status, WorkerTasks
 from edge_agent.errors import StorageClosed
 from edge_agent.rules.admission import Message
 from edge_agent.rules.attempts import Ref
@@ -83,6 +83,7 @@ class Reception:
         self._tasks = topics.build(WorkerTasks(name.site, name.worker))
         self._control = topics.build(Control(name.site, name.worker))
         self._hub = topics.build(HubStatus())
+        self._bridge = topics.build(Bridge(name.site))
         self._status = topics.build(Status(name.site, name.worker))
         self._greeter = greeter
         self._intake = intake
@@ -97,7 +98,7 @@ class Reception:
     @property
     def filters(self) -> tuple[str, ...]:
         """What to subscribe to."""
-        return self._control, self._hub, self._status, self._tasks
+        return self._control, self._hub, self._bridge, self._status, self._tasks
 
     def take_no_more(self) -> None:
         """Leave tasks that come from now on unacknowledged: the broker keeps them for this worker's next start."""
@@ -130,6 +131,8 @@ class Reception:
                 self._on_control(connection, incoming, group)
             case self._hub:
                 self._on_hub_status(incoming)
+            case self._bridge:
+                self._on_bridge(incoming)
             case self._status:
                 self._on_own_status(incoming)
             case _:
@@ -198,9 +201,17 @@ class Reception:
             _complain(incoming, error)
             return
         self._greeter.on_hub_status(status)
+        self._look_for_hub()
+        incoming.ack()
+
+    def _on_bridge(self, incoming: Incoming) -> None:
+        self._greeter.on_bridge(is_joined=incoming.payload != BRIDGE_CUT, retained=incoming.retained)
+        self._look_for_hub()
+        incoming.ack()
+
+    def _look_for_hub(self) -> None:
         if not self._greeter.is_synced:
             self._uplink.on_hub_away()
-        incoming.ack()
 
     def _on_own_status(self, incoming: Incoming) -> None:
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edge_agent.schedule.clockwork import Clockwork
     from edge_agent.store.database import Database
     from edge_agent.store.journal import Journal
+    from edge_agent.troubles import Troubles
     from edge_agent.uplink import Uplink
 
 log = get_logger(__name__)
@@ -71,6 +72,7 @@ class Session:
         uplink: The journal's way up.
         parts: What else it works with.
         online: Set while tasks come.
+        troubles: Told of what keeps the worker from its hub.
 
     """
 
@@ -84,8 +86,10 @@ class Session:
         uplink: Uplink,
         parts: Parts,
         online: asyncio.Event,
+        troubles: Troubles,
     ) -> None:
         self._online = online
+        self._troubles = troubles
         self._main = main
         self._database = parts.database
         self._journal = parts.journal
@@ -105,7 +109,7 @@ class Session:
             clockwork=parts.clockwork,
             readout=Readout(topics, parts.logs, parts.runner.awaits_its_turn),
         )
-        self._site_intake = SiteIntake(intake_link, topics.intake(name.site), self._reception.take, online)
+        self._site_intake = SiteIntake(intake_link, topics.intake(name.site), self._reception.take, online, troubles)
         self._stopping = False
         self._intake_closed = asyncio.Event()
         self._intake_closed.set()
@@ -115,7 +119,7 @@ class Session:
         """Stay connected, until cancelled; then say farewell."""
         self._database.on_storage = self._on_storage
         self._on_storage()
-        await self._main.run(self._serve, will=self._greeter.will, on_down=_on_down)
+        await self._main.run(self._serve, will=self._greeter.will, on_down=self._on_down)
 
     async def close_intake(self) -> None:
         """Take no more tasks: return once what has come is committed and the intake's connection is closed."""
@@ -154,12 +158,16 @@ class Session:
                     group.create_task(self._take_from_site(connection), name="intake")
                 else:
                     self._online.set()
+                    self._troubles.on_online()
         except asyncio.CancelledError:
             await greeter.say_farewell(connection)
             raise
         finally:
             self._online.clear()
             self._uplink.on_hub_away()
+
+    def _on_down(self, down: LinkDown, wait_seconds: float) -> None:
+        self._troubles.on_down("broker_link_down", down, wait_seconds)
 
     # -- the site's tasks ------------------------------------------------------------------------------------------
 
@@ -191,7 +199,3 @@ class Session:
             self._site_intake.close()
             self._logs.give_way()
         self._greeter.beat_now()
-
-
-def _on_down(down: LinkDown, wait_seconds: float) -> None:
-    log.warning("broker_link_down", reason=down.reason, url=down.url, next_try_seconds=round(wait_seconds, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from broker.access import BrokerAddress, ReadableFile, TopicRoot
 from broker.errors import InvalidInput
 from broker.log import LogFormat, LogLevel
 from broker.messages import Key, Scalar
+from broker.problems import Problem
 from broker.settings import ProgramSettings
 from broker.topics import NAME_PATTERN
 from edge_agent.rules.containers.images import ImagePattern
@@ -38,6 +40,20 @@ def _hub_url(value: str) -> str:
         msg = "http:// or https://, a host, and maybe a port: http://hub.example:8000"
         raise ValueError(msg)
     return value.rstrip("/")
+
+
+def check_hub_url(field: str, value: str) -> None:
+    """See that `value` is a hub's URL. Raises `InvalidInput` that names `field`."""
+    try:
+        _hub_url(value)
+    except ValueError as error:
+        raise InvalidInput([Problem(field, f"'{value}'", str(error))]) from None
+
+
+def check_name(field: str, value: str) -> None:
+    """See that `value` may be a site or a worker. Raises `InvalidInput` that names `field`."""
+    if not re.fullmatch(NAME_PATTERN, value):
+        raise InvalidInput([Problem(field, f"'{value}'", f"a text that matches {NAME_PATTERN}")])
 
 
 def _pattern(value: str) -> str:
@@ -218,6 +234,14 @@ class WorkerSettings(ProgramSettings):
     stop_seconds: float = Field(
         default=3.0, ge=0, le=3600, description="How long running tasks may go on after a stop was asked for."
     )
+    credentials: Path | None = Field(
+        default=None,
+        description="What edge-agent enrol wrote: name, site, hub, account. Unset, credentials.json in offline_dir.",
+    )
+    enrol_token: SecretStr | None = Field(
+        default=None, description="A one-time token, by which the agent enrols itself where there are no credentials."
+    )
+    enrol_token_file: Path | None = Field(default=None, description="A file that holds the one-time token.")
     username: str | None = Field(default=None, description="The worker's account at the broker.")
     password_file: ReadableFile | None = Field(default=None, description="A file that holds the account's password.")
     password: SecretStr | None = Field(default=None, description="The password itself; a file is better.")
@@ -226,8 +250,16 @@ class WorkerSettings(ProgramSettings):
     )
     tls_certificate: ReadableFile | None = Field(default=None, description="The worker's own certificate.")
     tls_key: ReadableFile | None = Field(default=None, description="The key of the worker's own certificate.")
+    status_file: Path | None = Field(
+        default=None, description="Where the agent tells each 10 s how it fares; edge-agent status reads it."
+    )
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(default="text", description="text or json.")
+
+    @property
+    def credentials_file(self) -> Path:
+        """The file that enrolment writes."""
+        return self.credentials or self.offline_dir / "credentials.json"
 
     @property
     def database(self) -> Path:

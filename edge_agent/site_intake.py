@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from broker.errors import LinkDown
     from broker.link import Incoming
     from edge_agent.connection import Connection, Link
+    from edge_agent.troubles import Troubles
 
 log = get_logger(__name__)
 
@@ -30,6 +31,7 @@ class SiteIntake:
         pattern: What to subscribe to.
         take: Takes one message in, and acknowledges it.
         online: Set while tasks come.
+        troubles: Told of what keeps the worker from its site's tasks.
 
     """
 
@@ -39,7 +41,9 @@ class SiteIntake:
         pattern: str,
         take: Callable[[Incoming, Via], Coroutine[None, None, None]],
         online: asyncio.Event,
+        troubles: Troubles,
     ) -> None:
+        self._troubles = troubles
         self._link = link
         self._pattern = pattern
         self._take = take
@@ -68,6 +72,7 @@ class SiteIntake:
         try:
             await connection.subscribe(self._pattern)
             self._online.set()
+            self._troubles.on_online()
             log.info("online", topic=self._pattern)
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read(connection, group), name="read-site-tasks")
@@ -87,4 +92,4 @@ class SiteIntake:
 
     def _on_down(self, down: LinkDown, wait_seconds: float) -> None:
         self._online.clear()
-        log.warning("intake_link_down", reason=down.reason, url=down.url, next_try_seconds=round(wait_seconds, 1))
+        self._troubles.on_down("intake_link_down", down, wait_seconds)

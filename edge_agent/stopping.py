@@ -17,6 +17,11 @@ class Stopping:
         self._asked = asyncio.Event()
         self._hurry = asyncio.Event()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether it is to stop."""
+        return self._asked.is_set()
+
     def ask(self) -> None:
         """Stop in order; asked again, stop at once."""
         if self._asked.is_set():

@@ -26,6 +26,9 @@ class Handshake:
         hello_at: When to say hello, by the caller's clock; None is not at all.
         hellos: How often it was said in vain.
         is_news: Whether the hello that is due says what none before it has said. No answer stands for one to it.
+        cut: Whether the site's own broker has lost its way to the hub's. What it says of hubs is old then: they count
+            as away.
+        beyond: While it is cut, the hub of which it says that it is online.
 
     """
 
@@ -34,6 +37,8 @@ class Handshake:
     hello_at: float | None = None
     hellos: int = 0
     is_news: bool = False
+    cut: bool = False
+    beyond: str | None = None
 
 
 def begin(now: float) -> Handshake:
@@ -43,6 +48,8 @@ def begin(now: float) -> Handshake:
 
 def on_hub_online(state: Handshake, session: str, *, was_there: bool, now: float) -> Handshake:
     """A hub is online. If it `was_there` before our birth, it has heard that; else it must hear one now."""
+    if state.cut:
+        return replace(state, beyond=session)
     if state.hub == session:
         return state
     if state.synced and was_there:
@@ -53,14 +60,38 @@ def on_hub_online(state: Handshake, session: str, *, was_there: bool, now: float
 
 def on_hub_offline(state: Handshake, session: str, now: float) -> Handshake:
     """The hub is gone. A late will of an earlier one says nothing about the one that is online."""
+    if state.cut:
+        return replace(state, beyond=None) if state.beyond == session else state
     if state.hub not in (session, None):
         return state
     alone = begin(now)
     return replace(alone, hello_at=_due(state, alone.hello_at), is_news=state.is_news)
 
 
+def on_cut(state: Handshake, now: float) -> Handshake:
+    """The site's broker has lost its way to the hub's: nobody beyond hears us, and what is said there is not heard."""
+    if state.cut:
+        return state
+    alone = on_hub_offline(state, state.hub or "", now)
+    return replace(alone, cut=True, beyond=state.hub)
+
+
+def on_joined(state: Handshake, now: float, *, retained: bool = False) -> Handshake:
+    """The way is there, and anew unless that is `retained`: what was said last went nowhere, so hello is due now.
+
+    A bridge that found its link dead by its silence has not said so before (mosquitto 2.0.11).
+    """
+    if retained and not state.cut:
+        return state
+    cut = on_cut(state, now)
+    joined = replace(cut, cut=False, beyond=None)
+    return on_hub_online(joined, cut.beyond, was_there=False, now=now) if cut.beyond else joined
+
+
 def on_sync(state: Handshake, now: float) -> Handshake:
-    """The hub has answered."""
+    """The hub has answered: so there is a way to it, though a bridge may have said otherwise that is no more."""
+    if state.cut:
+        state = replace(state, cut=False, hub=state.beyond, beyond=None)
     return replace(state, synced=True, hello_at=_due(state, now + HELLO_AGAIN_SECONDS), hellos=0)
 
 

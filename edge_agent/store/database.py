@@ -7,6 +7,7 @@ in memory is told in the event loop, after the commit.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,6 +59,13 @@ class Database:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long the writer has been at one group of work; infinity, if its thread died without a word."""
+        if self._thread is not None and self._thread.is_alive():
+            return self._writer.busy_seconds
+        return 0.0 if self._thread is None or self._closed.is_set() else math.inf
 
     def open(self) -> None:
         """Open or make the file, bring its schema up to date, and start the writer.

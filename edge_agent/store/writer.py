@@ -81,6 +81,13 @@ class Writer:
         self._commit_at = 0.0
         self._refused = False
         self._closing = False
+        self._busy_since: float | None = None
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long it has been at one group of work, as seen from any thread."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def put(self, piece: Piece | None) -> None:
         """Queue a piece of work, from any thread; None is the end."""
@@ -92,11 +99,14 @@ class Writer:
         try:
             self._room.open(connection)
             while not self._closing:
-                self._store(self._next_group())
+                group = self._next_group()
+                self._busy_since = time.monotonic()
+                self._store(group)
                 if not self._refused:
                     self._room.make_reserve()
                     if not connection.in_transaction:
                         self._room.give_back(self._queue.empty)
+                self._busy_since = None
             self._tell_what_was_kept()
         except sqlite3.Error as error:
             self._give_up(error)

@@ -80,3 +80,41 @@ def test_a_hub_that_has_answered_hears_hello_now_and_then() -> None:
     assert state.hello_at == 1 + HELLO_AGAIN_SECONDS
     state = rules.on_hello(state, state.hello_at)
     assert (state.synced, state.hello_at) == (True, 1 + 2 * HELLO_AGAIN_SECONDS)
+
+
+def test_a_hub_beyond_a_bridge_that_is_cut_is_away_whatever_stands_in_the_sites_broker() -> None:
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "h", was_there=True, now=0), now=1)
+    cut = rules.on_cut(state, now=5)
+    assert (cut.hub, cut.synced, cut.hello_at) == (None, False, 5 + MAX_HELLO_SECONDS)
+    assert rules.on_hub_online(cut, "h", was_there=True, now=6).hub is None
+    assert rules.on_cut(cut, now=9) is cut
+
+
+@pytest.mark.parametrize("hub", ["h", "another, that came meanwhile"])
+def test_the_hub_hears_hello_as_soon_as_the_bridge_is_there_again(hub: str) -> None:
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "h", was_there=True, now=0), now=1)
+    state = rules.on_hub_online(rules.on_cut(state, now=5), hub, was_there=False, now=6)
+    joined = rules.on_joined(state, now=50)
+    assert (joined.hub, joined.synced, joined.hello_at, joined.cut) == (hub, False, 50, False)
+
+
+def test_a_hub_that_went_while_the_bridge_was_cut_is_not_waited_for() -> None:
+    state = rules.on_cut(rules.on_hub_online(Handshake(), "h", was_there=True, now=0), now=5)
+    joined = rules.on_joined(rules.on_hub_offline(state, "h", now=6), now=50)
+    assert (joined.hub, joined.cut) == (None, False)
+
+
+def test_a_bridge_that_comes_without_having_said_that_it_went_is_news_but_not_if_it_is_retained() -> None:
+    state = rules.on_sync(rules.on_hub_online(Handshake(), "h", was_there=True, now=0), now=1)
+    assert rules.on_joined(state, now=9, retained=True) is state
+    joined = rules.on_joined(state, now=9)
+    assert (joined.hub, joined.synced, joined.hello_at) == ("h", False, 9)
+
+
+def test_an_answer_shows_that_there_is_a_way_though_a_bridge_that_is_no_more_once_said_otherwise() -> None:
+    cut = rules.on_hub_online(rules.on_cut(Handshake(), now=0), "old", was_there=True, now=0)
+    heard = rules.on_sync(cut, now=1)
+    assert (heard.cut, heard.hub, heard.synced) == (False, "old", True)
+    gone = rules.on_hub_offline(heard, "old", now=5)
+    assert (gone.hub, gone.synced) == (None, False)
+    assert rules.on_hub_online(gone, "new", was_there=False, now=9).hello_at == 9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import sqlite3
 import threading
@@ -222,3 +223,34 @@ def names_in(transaction: Transaction) -> set[str]:
 
 def append(transaction: Transaction) -> int:
     return transaction.execute("INSERT INTO journal (at, body) VALUES (1, x'00')").lastrowid or 0
+
+
+async def test_it_says_for_how_long_its_writer_has_been_at_one_group(tmp_path: Path) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def hang(_: Transaction) -> None:
+        begun.set()
+        assert release.wait(10)
+
+    async with opened(tmp_path) as database:
+        assert database.stuck_seconds == 0.0
+        piece = database.submit(hang)
+        await asyncio.to_thread(begun.wait)
+        first = database.stuck_seconds
+        assert 0.0 < first < database.stuck_seconds
+        release.set()
+        await piece
+    assert database.stuck_seconds == 0.0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_writer_that_died_without_a_word_is_stuck_for_ever(tmp_path: Path) -> None:
+    def die(_: Transaction) -> None:
+        raise KeyboardInterrupt  # it is nobody's result, as no other error is
+
+    async with opened(tmp_path) as database:
+        left = database.submit(die)
+        assert database._thread  # noqa: SLF001
+        await asyncio.to_thread(database._thread.join)  # noqa: SLF001
+        assert not left.done()
+        assert database.stuck_seconds == math.inf
