@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hub.dispatch import Dispatcher
     from hub.feed import Feed
     from hub.rules.actions import Action
+    from hub.rules.callers import Caller
     from hub.store.ledger import Ledger
 
 log = get_logger(__name__)
@@ -26,15 +27,15 @@ class Actions:
         self._feed = feed
         self._dispatcher = dispatcher
 
-    async def do(self, task_id: str, action: Action) -> None:
-        """Do one thing to one task; return after the commit.
+    async def do(self, task_id: str, action: Action, by: Caller) -> None:
+        """Do one thing to one task, as somebody asked; return after the commit.
 
         Raises:
             NotFound: If there is no such task.
             NotPossible: If its state does not allow that.
 
         """
-        done = await self._ledger.commit(partial(do, task_id=task_id, action=action, now=now_ms()))
-        log.info("task_action", task=task_id, action=action.verb.value)
+        done = await self._ledger.commit(partial(do, task_id=task_id, action=action, now=now_ms(), by=by))
+        log.info("task_action", task=task_id, action=action.verb.value, by=by.who)
         self._feed.publish(done.changes)
         self._dispatcher.on_drops(done.drops)

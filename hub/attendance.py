@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from broker.clock import now_ms
 from broker.log import get_logger
+from broker.topics import BRIDGE_CUT
 from hub.rules import presence as rules
 from hub.rules.sites import shown_anew
 from hub.store.workers import save_workers
@@ -21,6 +22,8 @@ from hub.store.workers import save_workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from broker.link import Incoming
+    from broker.topics import Bridge
     from hub.fleet import Fleet
     from hub.greeting import Greeting
     from hub.rules.presence import Presence
@@ -96,6 +99,18 @@ class Attendance:
         """Begin to count silence anew."""
         self._move_all(lambda worker: rules.on_link_up(worker.presence, now_ms()))
 
+    async def on_bridge(self, address: Bridge, incoming: Incoming) -> None:
+        """Hear from a bridge of Mosquitto that a site's own broker is cut off, or joined: then its workers speak up."""
+        site = self._fleet.site(address.site)
+        site.is_cut = incoming.payload == BRIDGE_CUT
+        log.info("bridge", site=address.site, state="cut" if site.is_cut else "joined")
+        if site.is_cut:
+            lost = [worker for worker in site.workers.values() if worker.is_there and not worker.by_http]
+            for worker in lost:
+                self.move(worker, rules.on_cut(worker.presence, now_ms()))
+            self._keep_soon(lost)
+        incoming.ack()
+
     async def watch_silence(self) -> None:
         """Judge silence once a second: of those whom the hub could have heard."""
         while True:
@@ -135,7 +150,7 @@ class Attendance:
             self._greeting.on_back(worker.id)
         else:
             self._greeting.on_gone(worker.id)
-        if site.there <= worker.is_there:
+        if site.there <= worker.is_there and not site.is_cut:
             self._show_anew(site.workers)
 
     def _show_anew(self, workers: dict[str, Worker]) -> None:

@@ -11,12 +11,22 @@ from broker import __version__
 from broker.errors import SettingsError
 from broker.log import configure
 from broker.settings import fail, load_or_exit
-from hub.commands import schedules, tasks
+from hub.commands import accounts, audit, backup, broker, certificates, doctor, schedules, tasks, tokens, workers
 from hub.settings import HubSettings
 
 app = typer.Typer(name="edge-hub", no_args_is_help=True, add_completion=False, help="The hub of Holdfast.")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(workers.app, name="workers")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(tokens.app, name="tokens")
+app.command()(audit.audit)
+app.add_typer(broker.app, name="broker")
+app.add_typer(certificates.app, name="certificates")
+
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(doctor.doctor)
 
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML file with settings; the environment goes first.")]
 

@@ -11,6 +11,13 @@ HoldfastError
 ├── WorkerAway            what is asked for is at a worker that cannot be reached
 ├── NoAnswer              a worker that is there does not answer
 ├── UnknownLink           a link by HTTP that has ended, or that an earlier hub knew
+├── BrokerSilent          the broker's plugin for accounts cannot be reached, or does not answer
+├── EnrolmentRefused      a token that is not traded for an account
+├── NotYours              a worker speaks for another one, or for another site
+├── DatabaseInUse         another hub serves the database, or it is just being restored
+├── NoLock                a database beside which there can be no lock
+├── BackupFailed          a backup that was not made, and is not there
+├── RestoreRefused        a restore that did not happen, and has changed nothing
 └── LedgerClosed          the one writer has stopped; the work was not committed, and can be tried again
 """
 
@@ -23,6 +30,9 @@ from broker.problems import Problem, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from hub.rules.access import Account
+    from hub.rules.enrolment import Refusal
 
 
 class NotFound(HoldfastError):
@@ -132,6 +142,62 @@ class UnknownLink(HoldfastError):
     def __init__(self, link: str) -> None:
         super().__init__(f"link is {link!r}: it has ended, or is of an earlier hub; begin another")
         self.link = link
+
+
+class BrokerSilent(HoldfastError):
+    """The broker's plugin for accounts does not do what it is told; the text says why."""
+
+    retryable = True
+
+
+class EnrolmentRefused(HoldfastError):
+    """A token is not traded for an account; `refusal` says why not."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+class NotYours(HoldfastError):
+    """Somebody with an account speaks for a worker or a site that is not the account's."""
+
+    def __init__(self, account: Account, worker: str, site: str) -> None:
+        own = f"{account.name} at {account.site}"
+        super().__init__(f"this is the account of {own}, and the exchange is of {worker} at {site}")
+        self.account = account
+        self.worker = worker
+        self.site = site
+
+
+class AccountGone(HoldfastError):
+    """An account was revoked, or given another password, while who has it was still speaking."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(f"the account {account.name} is not what it was when this began: it was revoked or renewed")
+        self.account = account
+
+
+class DatabaseInUse(HoldfastError):
+    """Somebody else has the database; `holder` says who, and since when."""
+
+    retryable = True
+
+    def __init__(self, database: str, holder: str) -> None:
+        super().__init__(f"{database} is in use by {holder}")
+        self.database = database
+        self.holder = holder
+
+
+class NoLock(HoldfastError):
+    """The lock of a database cannot be made; the text says why."""
+
+
+class BackupFailed(HoldfastError):
+    """There is no backup; the text says why."""
+
+
+class RestoreRefused(HoldfastError):
+    """Nothing was restored; the text says why, and what to do."""
 
 
 class LedgerClosed(HoldfastError):

@@ -22,10 +22,14 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class Site:
-    """The workers of a site, by name, and how many of them are there, as `Worker.is_there` has it."""
+    """The workers of a site, by name, and how many of them are there, as `Worker.is_there` has it.
+
+    `is_cut`: it has a broker of its own, and the bridge from there says that it is down.
+    """
 
     workers: dict[str, Worker] = field(default_factory=dict)
     there: int = 0
+    is_cut: bool = False
 
 
 class Fleet:

@@ -100,9 +100,13 @@ class Gateway:
                 elif now - link.heard_at > link.silent_after_seconds:
                     await self._end(link, in_order=False)
 
+    async def dismiss(self, worker: str) -> None:
+        """End the links that a worker has: it begins another, or may have none any more."""
+        for link in [link for link in self._links.values() if link.worker == worker]:
+            await self._end(link, in_order=False)
+
     async def _begin(self, posted: Exchange) -> Link:
-        for old in [link for link in self._links.values() if link.worker == posted.worker]:
-            await self._end(old, in_order=False)
+        await self.dismiss(posted.worker)
         link = Link(
             id=new_id(),
             site=posted.site,

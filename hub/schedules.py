@@ -16,13 +16,17 @@ from broker.problems import Problem
 from broker.topics import Control
 from hub.errors import NotFound
 from hub.rules.schedules import Schedule, concerning, order_of, whom_it_may_concern
+from hub.store.audit import write
 from hub.store.schedules import delete_schedule, save_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Connection
+
     from broker.messages import ScheduleJob
     from hub.fleet import Fleet
+    from hub.rules.callers import Caller
     from hub.store.ledger import Ledger
     from hub.wire import Wire
     from hub.worker import Worker
@@ -97,7 +101,7 @@ class Schedules:
             self._revisions[key] = self._order(worker).revision
         return _has(worker) == self._revisions[key]
 
-    async def put(self, job: ScheduleJob, site: str | None, worker: str | None) -> bool:
+    async def put(self, job: ScheduleJob, site: str | None, worker: str | None, by: Caller) -> bool:
         """Have a schedule from now on, in the place of one of its name; tell whether it is new.
 
         Returns after the commit.
@@ -111,18 +115,18 @@ class Schedules:
         if known and known.is_as(one):
             return False
         self._refuse_too_much(one)
-        await self._ledger.commit(partial(save_schedule, one=one))
+        await self._ledger.commit(partial(_save, one=one, by=by))
         self._schedules[one.name] = one
-        log.info("schedule_put", schedule=one.name, site=site, worker=worker)
+        log.info("schedule_put", schedule=one.name, site=site, worker=worker, by=by.who)
         self._push_all()
         return known is None
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, by: Caller) -> None:
         """Have a schedule no more; return after the commit. Raises `NotFound`."""
         self.get(name)
-        await self._ledger.commit(partial(delete_schedule, name=name))
+        await self._ledger.commit(partial(_delete, name=name, by=by))
         self._schedules.pop(name, None)
-        log.info("schedule_deleted", schedule=name)
+        log.info("schedule_deleted", schedule=name, by=by.who)
         self._push_all()
 
     def on_hello(self, worker: Worker) -> None:
@@ -165,6 +169,16 @@ class Schedules:
             if size > MAX_SET_BYTES:
                 value = f"too much: {size} bytes for {worker or (f'a worker of {site}' if site else 'a worker')}"
                 raise InvalidInput([Problem("body", value, f"at most {MAX_SET_BYTES} in all")])
+
+
+def _save(connection: Connection, one: Schedule, by: Caller) -> None:
+    save_schedule(connection, one)
+    write(connection, by.did("schedule.put", one.name, one.worker or one.site or "everywhere"))
+
+
+def _delete(connection: Connection, name: str, by: Caller) -> None:
+    delete_schedule(connection, name)
+    write(connection, by.did("schedule.deleted", name))
 
 
 def _has(worker: Worker) -> str:

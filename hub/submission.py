@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hub.feed import Feed
     from hub.fleet import Fleet
     from hub.replies import Replies
+    from hub.rules.callers import Caller
     from hub.store.cases import Change
     from hub.store.ledger import Ledger
     from hub.store.tasks import Submitted
@@ -55,14 +56,14 @@ class Submissions:
         """Return why `spec` is refused."""
         return refusals(spec, self._fleet.kinds())
 
-    async def post(self, submissions: Sequence[TaskSubmission]) -> list[Submitted]:
-        """Commit tasks that were posted; they answer for `problems` being empty."""
+    async def post(self, submissions: Sequence[TaskSubmission], by: Caller) -> list[Submitted]:
+        """Commit tasks that somebody has posted, who answers for `problems` being empty."""
         now = now_ms()
         new = [
             new_task(one.spec(), one.id or new_id(), via=VIA_HTTP, site=one.site, pinned=one.worker, now=now)
             for one in submissions
         ]
-        results, changes = await self._ledger.commit(partial(store.submit, new=new))
+        results, changes = await self._ledger.commit(partial(store.submit_by, new=new, by=by))
         self._feed.publish(changes)
         return results
 

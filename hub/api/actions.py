@@ -13,6 +13,7 @@ from broker.messages import MAX_MESSAGE_BYTES, Json, Message
 from broker.problems import explain
 from hub.api.answers import JSON, body_of
 from hub.api.context import context_of
+from hub.api.guard import caller_of
 from hub.api.tasks import in_full
 from hub.rules.actions import Cancel, Resolve, Retry
 from hub.rules.task import TaskState
@@ -69,7 +70,7 @@ async def _act(request: Request, kind: type[Body]) -> Response:
         body = kind.model_validate_json(text.strip() or b"{}")
     except ValidationError as error:
         raise InvalidInput(explain(error)) from None
-    await context.actions.do(task_id, body.action())
+    await context.actions.do(task_id, body.action(), caller_of(request))
     return JSON(await in_full(context, task_id))
 
 

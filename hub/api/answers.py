@@ -13,7 +13,7 @@ from starlette.responses import Response
 from broker.errors import InvalidInput
 from broker.log import get_logger
 from broker.problems import Problem, explain, shown
-from hub.errors import ClashingId, LedgerClosed, NotFound, NotPossible, TooLarge, UnknownLink
+from hub.errors import AccountGone, ClashingId, LedgerClosed, NotFound, NotPossible, NotYours, TooLarge, UnknownLink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,11 +176,24 @@ def _http_problem(error: HTTPException) -> Response:
     return ProblemDocument(error.status_code, title, detail=detail, headers=error.headers)  # such as Allow
 
 
+async def on_not_yours(_request: Request, error: Exception) -> Response:
+    """Answer a worker that speaks for another one, or for another site than its account's."""
+    return ProblemDocument(HTTPStatus.FORBIDDEN, "Not your account's", detail=str(error))
+
+
+async def on_account_gone(_request: Request, error: Exception) -> Response:
+    """Answer a worker whose account went while it was still posting: as to any that has none."""
+    headers = {"WWW-Authenticate": 'Basic realm="holdfast", charset="UTF-8"'}
+    return ProblemDocument(HTTPStatus.UNAUTHORIZED, "Not signed in", detail=str(error), headers=headers)
+
+
 ERROR_HANDLERS = {
     InvalidInput: on_invalid_input,
     NotFound: on_not_found,
     ClashingId: on_clash,
     NotPossible: on_not_possible,
     UnknownLink: on_unknown_link,
+    NotYours: on_not_yours,
+    AccountGone: on_account_gone,
     LedgerClosed: on_closing,
 }

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from starlette.requests import Request
 
+    from hub.access import Access
+    from hub.account_keeping import AccountKeeper
+    from hub.accounts import Accounts
     from hub.actions import Actions
     from hub.dispatch import Dispatcher
+    from hub.enrolling import Enrolling
     from hub.feed import Waiters
     from hub.fleet import Fleet
     from hub.gateway import Gateway
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from hub.schedules import Schedules
     from hub.settings import HubSettings
     from hub.submission import Submissions
+    from hub.tokens import Tokens
     from hub.wire import Wire
 
 Result = TypeVar("Result")
@@ -42,6 +47,11 @@ class Context:
     gateway: Gateway
     logs: Logs
     schedules: Schedules
+    access: Access
+    tokens: Tokens
+    accounts: Accounts
+    keeper: AccountKeeper
+    enrolling: Enrolling
 
     async def read(self, query: Callable[[Connection], Result]) -> Result:
         """Return what `query` finds, read in a thread so that the event loop goes on."""

@@ -37,15 +37,23 @@ async def get_health(request: Request) -> Response:
             "database": str(error),
         }
         return JSON(body, HTTPStatus.SERVICE_UNAVAILABLE)
-    status = "ok" if connected else "degraded"
-    return JSON({"status": status, "version": __version__, "broker": _said(connected), "database": "ok"})
+    in_step = context.keeper.is_in_step if connected else None
+    status = "ok" if connected and in_step is not False else "degraded"
+    body = {"status": status, "version": __version__, "broker": _said(connected), "database": "ok"}
+    if in_step is not None:
+        body["accounts"] = "ok" if in_step else "not all at the broker"
+    return JSON(body)
 
 
 async def get_bootstrap(request: Request) -> Response:
     """Tell a worker where the broker is, as seen from where the worker asks."""
+    return JSON(Bootstrap(broker_url=broker_url_for(request), root=context_of(request).settings.root))
+
+
+def broker_url_for(request: Request) -> str:
+    """Return where the broker is, as seen from where a worker asks."""
     settings = context_of(request).settings
-    url = settings.public_broker_url or _seen_from_outside(settings.broker_url, request.url.hostname)
-    return JSON(Bootstrap(broker_url=url, root=settings.root))
+    return settings.public_broker_url or _seen_from_outside(settings.broker_url, request.url.hostname)
 
 
 def _seen_from_outside(broker_url: str, asked_as: str | None) -> str:

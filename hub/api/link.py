@@ -12,6 +12,10 @@ from broker.messages import Exchange
 from broker.problems import explain
 from hub.api.answers import JSON, body_of
 from hub.api.context import context_of
+from hub.api.guard import caller_of
+from hub.errors import AccountGone, NotYours
+from hub.rules.denials import forbidden
+from hub.rules.roles import Needs
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,7 +32,29 @@ async def post_exchange(request: Request) -> Response:
         posted = Exchange.model_validate_json(body)
     except ValidationError as error:
         raise InvalidInput(explain(error)) from None
+    _refuse_others(request, posted)
     return JSON(await context_of(request).gateway.exchange(posted))
+
+
+def _refuse_others(request: Request, posted: Exchange) -> None:
+    """Let who has an account speak for its own worker alone, and no longer than it has it: a body may take its time.
+
+    Raises:
+        NotYours: If it speaks for another. That is in the audit trail then.
+        AccountGone: If it has it no more.
+
+    """
+    caller = caller_of(request)
+    account = caller.account
+    if account is None:
+        return  # the guard has seen to it that it takes none
+    if not context_of(request).accounts.is_current(account):
+        raise AccountGone(account)
+    if (account.name, account.site) == (posted.worker, posted.site):
+        return
+    denial = forbidden(caller, "an exchange of another worker, or of another site, than the account's")
+    context_of(request).access.note(denial, f"{posted.worker} at {posted.site}", Needs.ACCOUNT)
+    raise NotYours(account, posted.worker, posted.site)
 
 
 routes = [Route("/api/link", post_exchange, methods=["POST"])]

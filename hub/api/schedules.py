@@ -17,6 +17,7 @@ from broker.problems import Problem, explain, shown
 from broker.requirements import unmet
 from hub.api.answers import JSON, Paged, Query, body_of, listed, query_of, rfc3339
 from hub.api.context import context_of
+from hub.api.guard import caller_of
 from hub.store import queries
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ async def put_schedule(request: Request) -> Response:
     problems = context.submissions.problems(job.task)
     if problems:
         raise InvalidInput([Problem(f"task.{one.field}", one.value, one.expected) for one in problems])
-    is_new = await context.schedules.put(job, wanted.site, wanted.worker)
+    is_new = await context.schedules.put(job, wanted.site, wanted.worker, caller_of(request))
     status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     return JSON(_in_full(context.schedules.get(name), context), status)
 
 
 async def delete_schedule(request: Request) -> Response:
     """Have a schedule no more: workers drop it when they hear of it."""
-    await context_of(request).schedules.delete(request.path_params["name"])
+    await context_of(request).schedules.delete(request.path_params["name"], caller_of(request))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 

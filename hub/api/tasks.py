@@ -17,6 +17,7 @@ from broker.reading import Refused, read_submission_lines, read_submissions
 from hub.api.answers import JSON, Paged, Query, body_of, listed, query_of
 from hub.api.context import context_of
 from hub.api.explained import explained
+from hub.api.guard import caller_of
 from hub.api.shapes import task_in_full, task_shape
 from hub.errors import ClashingId, NotFound
 from hub.rules.task import ENDED, TaskState
@@ -69,7 +70,7 @@ async def post_task(request: Request) -> Response:
     problems = context.submissions.problems(submission)
     if problems:
         raise InvalidInput(problems)
-    (result,) = await context.submissions.post([submission])
+    (result,) = await context.submissions.post([submission], caller_of(request))
     if result.clash:
         raise ClashingId(result.task.id)
     status = HTTPStatus.CREATED if result.created else HTTPStatus.OK
@@ -89,7 +90,8 @@ async def post_batch(request: Request) -> Response:
     if isinstance(whole, Refused) and (whole.position is None or not is_array):
         raise InvalidInput(whole.problems)
     checked = [_check(one, position, context) for position, one in enumerate(read)]
-    results = iter(await context.submissions.post([one for one in checked if isinstance(one, TaskSubmission)]))
+    taken = [one for one in checked if isinstance(one, TaskSubmission)]
+    results = iter(await context.submissions.post(taken, caller_of(request)))
     items = [_refused_item(one) if isinstance(one, Refused) else _item(next(results)) for one in checked]
     status = HTTPStatus.CREATED if any(item["status"] == "created" for item in items) else HTTPStatus.OK
     return JSON({"items": items}, status)

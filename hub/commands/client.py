@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 import httpx
 
+from broker.problems import Problem
 from broker.settings import fail
 from hub.rules.task import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
@@ -25,9 +29,14 @@ Shape = dict[str, Any]
 class Client:
     """Asks a hub. What it refuses, and a hub that cannot be reached, end the program with exit code 2."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, token: str | None = None, ca: Path | None = None) -> None:
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            verify=_trust(ca) if ca else True,
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        )
 
     def get(self, path: str, **query: str | float | None) -> Shape:
         """Return what a GET answers; what is None is not asked for."""
@@ -102,6 +111,14 @@ def path_of(task: str, verb: str | None = None) -> str:
     return f"/api/tasks/{quote(task, safe='')}" + (f"/{verb}" if verb else "")
 
 
+def _trust(ca: Path) -> ssl.SSLContext:
+    """Return a context that trusts one authority and no other."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        fail(str(Problem("HUB_CA", f"'{ca}'", f"a file of certificates in PEM ({error})")))
+
+
 def _refuse(answer: httpx.Response) -> NoReturn:
     """Say what a hub has against a request."""
     try:
@@ -109,4 +126,6 @@ def _refuse(answer: httpx.Response) -> NoReturn:
         said = document["detail"] or document["title"]
     except (ValueError, KeyError, TypeError):
         said = f"{answer.status_code} {answer.reason_phrase}"
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        said = f"{said}; here: --token, HUB_TOKEN or HUB_TOKEN_FILE"
     fail(str(said))

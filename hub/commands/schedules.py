@@ -13,28 +13,24 @@ import typer
 
 from broker.problems import Problem, shown
 from broker.settings import fail
+from hub.commands.asking import DEFAULT_HUB, AsJson, Ca, HubUrl, Token, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from rich.table import Table
 
-    from hub.commands.client import Client
-
     Shape = Mapping[str, Any]
 
 app = typer.Typer(no_args_is_help=True, help="See and set what workers fire by themselves: asks a hub that runs.")
 
-HubUrl = Annotated[str, typer.Option("--hub", envvar="HUB_URL", help="Where the hub listens.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the schedule is known by.")]
-DEFAULT_HUB = "http://127.0.0.1:8000"
 
 
 @app.command("list")
-def list_schedules(*, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
+def list_schedules(*, hub: HubUrl = DEFAULT_HUB, token: Token = None, ca: Ca = None, as_json: AsJson = False) -> None:
     """List schedules, each with how many of its workers have it."""
-    page = _client(hub).get("/api/schedules")
+    page = client_of(hub, token, ca).get("/api/schedules")
     if as_json:
         _print_json(page)
     else:
@@ -42,9 +38,9 @@ def list_schedules(*, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def show(name: Name, *, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
+def show(name: Name, *, hub: HubUrl = DEFAULT_HUB, token: Token = None, ca: Ca = None, as_json: AsJson = False) -> None:
     """Show one schedule, and which of its workers have it."""
-    shape = _client(hub).get(_path(name))
+    shape = client_of(hub, token, ca).get(_path(name))
     if as_json:
         _print_json(shape)
     else:
@@ -59,10 +55,12 @@ def put(
     site: Annotated[str | None, typer.Option(help="For the workers of a site; else for all there are.")] = None,
     worker: Annotated[str | None, typer.Option(help="For one worker.")] = None,
     hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Have each job of a file fired by the workers, new or in the place of the one of its name."""
-    client = _client(hub)
+    client = client_of(hub, token, ca)
     where = {name: value for name, value in (("site", site), ("worker", worker)) if value is not None}
     for job in read_jobs(file):
         shape = client.put(_path(job["name"]), {**job, **where})
@@ -73,9 +71,9 @@ def put(
 
 
 @app.command()
-def delete(name: Name, *, hub: HubUrl = DEFAULT_HUB) -> None:
+def delete(name: Name, *, hub: HubUrl = DEFAULT_HUB, token: Token = None, ca: Ca = None) -> None:
     """Have a schedule fired no more; a worker that is away hears of it when it is back."""
-    _client(hub).delete(_path(name))
+    client_of(hub, token, ca).delete(_path(name))
     typer.echo(f"{name} is deleted")
 
 
@@ -125,12 +123,6 @@ def _table(*columns: str) -> Table:
 
 def _path(name: str) -> str:
     return f"/api/schedules/{quote(name, safe='')}"
-
-
-def _client(url: str) -> Client:
-    from hub.commands.client import Client  # noqa: PLC0415  `serve` needs no HTTP client
-
-    return Client(url)
 
 
 def _print(table: Table) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from broker.errors import InvalidInput
 from broker.settings import fail
+from hub.commands.asking import DEFAULT_HUB, AsJson, Ca, HubUrl, Token, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,12 +24,9 @@ EXIT_NOT_SUCCEEDED = 1
 
 app = typer.Typer(no_args_is_help=True, help="Look at tasks, and move them: asks a hub that runs.")
 
-HubUrl = Annotated[str, typer.Option("--hub", envvar="HUB_URL", help="Where the hub listens.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 TaskId = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")]
 Reason = Annotated[str | None, typer.Option(help="Why: it is kept in the task's timeline.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds to wait at most; else to the end.")]
-DEFAULT_HUB = "http://127.0.0.1:8000"
 
 
 @app.command("list")
@@ -43,11 +41,13 @@ def list_tasks(
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 50,
     cursor: Annotated[int | None, typer.Option(help="Where the page before has ended.")] = None,
     hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """List tasks, newest first."""
     wanted = {"site": site, "worker": worker, "state": state, "kind": kind, "since": since, "parent": parent}
-    page = _client(hub).get("/api/tasks", **wanted, limit=limit, cursor=cursor)
+    page = client_of(hub, token, ca).get("/api/tasks", **wanted, limit=limit, cursor=cursor)
     if as_json:
         _print_json(page)
         return
@@ -59,15 +59,19 @@ def list_tasks(
 
 
 @app.command()
-def show(task: TaskId, *, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
+def show(
+    task: TaskId, *, hub: HubUrl = DEFAULT_HUB, token: Token = None, ca: Ca = None, as_json: AsJson = False
+) -> None:
     """Show one task, its attempts, and what happened to it."""
-    _show(_client(hub).task(task), as_json=as_json)
+    _show(client_of(hub, token, ca).task(task), as_json=as_json)
 
 
 @app.command()
-def explain(task: TaskId, *, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
+def explain(
+    task: TaskId, *, hub: HubUrl = DEFAULT_HUB, token: Token = None, ca: Ca = None, as_json: AsJson = False
+) -> None:
     """Say for each worker why it has the task, could have it, or cannot."""
-    shape = _client(hub).task(task)
+    shape = client_of(hub, token, ca).task(task)
     if as_json:
         _print_json(shape["explain"])
         return
@@ -77,9 +81,17 @@ def explain(task: TaskId, *, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False)
 
 
 @app.command()
-def wait(task: TaskId, *, timeout: Timeout = None, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
+def wait(
+    task: TaskId,
+    *,
+    timeout: Timeout = None,
+    hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
     """Wait for the end of a task. The exit code is 1 if it has not succeeded."""
-    _end(_client(hub).wait(task, timeout), as_json=as_json)
+    _end(client_of(hub, token, ca).wait(task, timeout), as_json=as_json)
 
 
 @app.command()
@@ -100,6 +112,8 @@ def submit(
     then_wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, as `wait` does.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(min=0, help="With --wait: seconds at most.")] = None,
     hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Submit a task, and print its id."""
@@ -123,7 +137,7 @@ def submit(
                 expires_in_seconds=expires_in_seconds,
             ),
         }
-    client = _client(hub)
+    client = client_of(hub, token, ca)
     shape = client.post("/api/tasks", asked)
     if then_wait:
         _end(client.wait(shape["id"], wait_timeout), as_json=as_json)
@@ -134,15 +148,31 @@ def submit(
 
 
 @app.command()
-def cancel(task: TaskId, *, reason: Reason = None, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
+def cancel(
+    task: TaskId,
+    *,
+    reason: Reason = None,
+    hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
     """Let nobody do it any more."""
-    _act(hub, task, "cancel", {"reason": reason}, as_json=as_json)
+    _act(client_of(hub, token, ca), task, "cancel", {"reason": reason}, as_json=as_json)
 
 
 @app.command()
-def retry(task: TaskId, *, reason: Reason = None, hub: HubUrl = DEFAULT_HUB, as_json: AsJson = False) -> None:
+def retry(
+    task: TaskId,
+    *,
+    reason: Reason = None,
+    hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
     """Do it once more, whatever came of it."""
-    _act(hub, task, "retry", {"reason": reason}, as_json=as_json)
+    _act(client_of(hub, token, ca), task, "retry", {"reason": reason}, as_json=as_json)
 
 
 @app.command()
@@ -154,6 +184,8 @@ def resolve(
     error: Annotated[str | None, typer.Option(help="What went wrong.")] = None,
     note: Annotated[str | None, typer.Option(help="How you know.")] = None,
     hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what became of an unknown task."""
@@ -161,7 +193,13 @@ def resolve(
 
     with _usage():
         value = None if result is None else json_of("--result", result)
-    _act(hub, task, "resolve", {"outcome": outcome, "result": value, "error": error, "note": note}, as_json=as_json)
+    _act(
+        client_of(hub, token, ca),
+        task,
+        "resolve",
+        {"outcome": outcome, "result": value, "error": error, "note": note},
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -170,22 +208,18 @@ def log(
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
     hub: HubUrl = DEFAULT_HUB,
+    token: Token = None,
+    ca: Ca = None,
 ) -> None:
     """Print what a task has written, read from its worker."""
-    for piece in _client(hub).log(task, follow=follow):
+    for piece in client_of(hub, token, ca).log(task, follow=follow):
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
 
 
-def _client(url: str) -> Client:
-    from hub.commands.client import Client  # noqa: PLC0415  `serve` needs no HTTP client
-
-    return Client(url)
-
-
-def _act(hub: str, task: str, verb: str, body: dict[str, Any], *, as_json: bool) -> None:
+def _act(client: Client, task: str, verb: str, body: dict[str, Any], *, as_json: bool) -> None:
     said = {name: value for name, value in body.items() if value is not None}
-    shape = _client(hub).act(task, verb, said)
+    shape = client.act(task, verb, said)
     if as_json:
         _print_json(shape)
     else:

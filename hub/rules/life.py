@@ -73,6 +73,17 @@ def is_refused(case: Case, event: TaskEvent, worker: str) -> bool:
     return attempt is not None and attempt.state is AttemptState.REFUSED
 
 
+def is_anothers(case: Case, worker: str, site: str) -> bool:
+    """Tell whether a task is none that this worker could hold: it was never given it, and is not whom it is for.
+
+    Ids are no secret: a worker that has the child `t:w1` of a task for all knows how that of `w2` is called. One that
+    has moved may still tell of what it was given where it was.
+    """
+    if case.task.site in (None, site) and case.task.pinned in (None, worker):
+        return False
+    return all(one.worker != worker or one.state is AttemptState.REFUSED for one in case.attempts.values())
+
+
 def is_live(attempt: Attempt, *, or_lost: bool = False) -> bool:
     """Tell whether an attempt may be going on, as far as the hub knows."""
     return attempt.state in _LIVE or (or_lost and attempt.state is AttemptState.LOST)

@@ -118,6 +118,13 @@ def on_link_lost(known: Presence, now: int) -> Presence:
     return _become(known, PresenceState.SUSPECT, Reason.BROKER_RESTARTED, now)
 
 
+def on_cut(known: Presence, now: int) -> Presence:
+    """The bridge from the site's own broker went: whatever the worker does, nothing of it comes here."""
+    if known.state is PresenceState.OFFLINE:
+        return known
+    return _become(known, PresenceState.OFFLINE, Reason.SITE_LINK_DOWN, now)
+
+
 def on_link_up(known: Presence, now: int) -> Presence:
     """The hub's link is back: silence counts from now."""
     return replace(known, waiting_since_ms=now) if known.state is PresenceState.SUSPECT else known

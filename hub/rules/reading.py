@@ -151,11 +151,13 @@ class _Reader:
             if problems:
                 self._refuse(event.task, injected, problems)
                 return
+        if known and injected and self._clashes(known, injected):
+            self._refuse_clash(known, event, injected)
+            return
         case = known or (self._born(event, injected) if injected else None)
-        if case is None:  # of a task that this database never held: kept, though there is nothing to apply it to
+        if case is None or life.is_anothers(case, self._worker, self._site):
+            # Of a task that this database never held, or that is none of this worker's: kept, and applied to nothing.
             self.reading.reports.append(Report(number, event, error_ms))
-        elif known and injected and self._clashes(known, injected):
-            self._refuse_clash(case, event, injected)
         elif not life.is_refused(case, event, self._worker):
             self._move(case, event, error_ms)
             if isinstance(event, TaskDeclined) and not event.busy and self._is_open(event.task):

@@ -8,10 +8,11 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import insert, select
 
 from hub.errors import NotFound
-from hub.rules.actions import act
+from hub.rules.actions import Verb, act
 from hub.rules.children import is_parent
 from hub.rules.parents import act as act_on_parent
 from hub.store import cases
+from hub.store.audit import write
 from hub.store.parents import children_of
 from hub.store.schema import actions
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hub.rules.actions import Action
+    from hub.rules.callers import Caller
     from hub.rules.task import Case, Drop
     from hub.store.cases import Change
+
+
+_AUDITED = {Verb.CANCEL: "task.cancelled", Verb.RETRY: "task.retried", Verb.RESOLVE: "task.resolved"}
 
 
 class Deed(NamedTuple):
@@ -38,8 +43,8 @@ class Done(NamedTuple):
     drops: tuple[Drop, ...]
 
 
-def do(connection: Connection, task_id: str, action: Action, now: int) -> Done:
-    """Do one thing to one task. Raises `NotFound`, or `NotPossible` where its state does not allow that."""
+def do(connection: Connection, task_id: str, action: Action, now: int, by: Caller) -> Done:
+    """Do one thing to one task, as `by` asked. Raises `NotFound`, and `NotPossible` where its state forbids that."""
     before = cases.load(connection, [task_id])
     if task_id not in before:
         raise NotFound("id", task_id)
@@ -48,6 +53,7 @@ def do(connection: Connection, task_id: str, action: Action, now: int) -> Done:
     said = to_json({name: value for name, value in action.said().items() if value is not None}).decode()
     deeds = [{"task": moved, "at_ms": now, "action": action.verb, "body": said} for moved in after]
     connection.execute(insert(actions), deeds)
+    write(connection, by.did(_AUDITED[action.verb], task_id))
     return Done(changes, drops)
 
 

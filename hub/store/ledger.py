@@ -7,8 +7,10 @@ Work is done in the order of submission. Each piece has a savepoint of its own: 
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,7 +46,16 @@ class Ledger:
         self._engine = engine
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._closed = False
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long the writer has been at one transaction; infinity, if its thread died without a word."""
+        if not self._thread.is_alive():
+            return 0.0 if self._closed else math.inf
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def open(self) -> None:
         """Start the writer."""
@@ -81,7 +92,9 @@ class Ledger:
     def _run(self) -> None:
         with self._engine.connect().execution_options(writes=True) as connection:
             while (group := self._next_group()) is not None:
+                self._busy_since = time.monotonic()
                 self._commit(connection, group)
+                self._busy_since = None
 
     def _next_group(self) -> list[_Piece] | None:
         first = self._queue.get()

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import and_, func, or_, select
 
 from hub.rules.children import is_parent
 from hub.rules.task import ONE, TaskState
 from hub.store import rows
 from hub.store.actions import Deed, deeds_of
+from hub.store.pages import Page, page_of, paged
 from hub.store.parents import count_children
 from hub.store.schema import attempts, rejections, reports, tasks, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import Connection
 
     from hub.rules.task import Attempt, Task
-
-
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +31,6 @@ class TaskFilter:
     kind: str | None = None
     since_ms: int | None = None
     parent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Row]):
-    """Some rows, and the cursor of the next ones."""
-
-    items: list[Row]
-    next: int | None
 
 
 def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor: int | None) -> Page[Task]:
@@ -61,7 +49,7 @@ def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, cursor
             query = query.where(column == value)
     if wanted.since_ms is not None:
         query = query.where(tasks.c.created_ms >= wanted.since_ms)
-    return _paged(connection.execute(_page(query, tasks.c.seq, limit, cursor)).all(), limit, rows.to_task)
+    return paged(connection.execute(page_of(query, tasks.c.seq, limit, cursor)).all(), limit, rows.to_task)
 
 
 class InFull(NamedTuple):
@@ -108,7 +96,7 @@ def list_rejections(connection: Connection, *, site: str | None, limit: int, cur
     query = select(rejections)
     if site is not None:
         query = query.where(rejections.c.site == site)
-    return _paged(connection.execute(_page(query, rejections.c.seq, limit, cursor)).all(), limit, lambda row: row)
+    return paged(connection.execute(page_of(query, rejections.c.seq, limit, cursor)).all(), limit, lambda row: row)
 
 
 def list_gaps(connection: Connection, *, worker: str | None, limit: int, cursor: int | None) -> Page[Any]:
@@ -126,16 +114,4 @@ def _list_reports(connection: Connection, kind: str, worker: str | None, limit: 
     query = query.where(reports.c.type == kind)
     if worker is not None:
         query = query.where(reports.c.worker == worker)
-    return _paged(connection.execute(_page(query, reports.c.seq, limit, cursor)).all(), limit, lambda row: row)
-
-
-def _page(query: Select[Any], key: ColumnElement[int], limit: int, cursor: int | None) -> Select[Any]:
-    """Restrict `query` to one page, and one row more that tells whether there is another."""
-    if cursor is not None:
-        query = query.where(key < cursor)
-    return query.order_by(key.desc()).limit(limit + 1)
-
-
-def _paged(rows: Sequence[Any], limit: int, convert: Callable[[Any], Row]) -> Page[Row]:
-    following = rows[limit - 1].seq if len(rows) > limit else None
-    return Page([convert(row) for row in rows[:limit]], following)
+    return paged(connection.execute(page_of(query, reports.c.seq, limit, cursor)).all(), limit, lambda row: row)

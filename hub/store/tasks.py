@@ -12,6 +12,7 @@ from broker.messages import assignment_json
 from hub.rules import hello, life
 from hub.rules.task import ENDED, Candidate, Case, Task, TaskState
 from hub.store import cases, rows
+from hub.store.audit import write
 from hub.store.schema import tasks
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from hub.rules.callers import Caller
     from hub.rules.placement import Placed
     from hub.store.cases import Change
 
@@ -68,6 +70,17 @@ def submit(connection: Connection, new: Sequence[Task]) -> tuple[list[Submitted]
         else:
             results.append(Submitted(same_id, created=False, clash=same_id.digest != task.digest))
     return results, cases.save(connection, {}, fresh)
+
+
+def submit_by(connection: Connection, new: Sequence[Task], by: Caller) -> tuple[list[Submitted], list[Change]]:
+    """Put in tasks that somebody has posted, and keep who that was."""
+    results, changes = submit(connection, new)
+    created = [result.task for result in results if result.created]
+    if created:
+        first, *others = created
+        detail = f"{len(created)} tasks, the last of them {others[-1].id}" if others else first.kind
+        write(connection, by.did("task.submitted", first.id, detail))
+    return results, changes
 
 
 def assign(connection: Connection, placed: Sequence[Placed], now: int) -> tuple[list[Change], list[Sent]]:

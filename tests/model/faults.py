@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.topics import Heartbeat, SiteTasks
+from hub.rules.restored import restored
 from tests.model.broker import HUB, Delivery
 from tests.model.disk import Disk
 
@@ -64,11 +65,13 @@ def back_up_hub(world: World) -> None:
 
 
 def restore_hub(world: World) -> None:
-    """Put an old copy of the hub's database in place."""
+    """Put an old copy of the hub's database in place, as `edge-hub restore` does."""
     if world.backup is not None:
         crash_hub(world)
         world.witness.on_restored(world.backup)
         world.database = world.backup.copy()
+        for task, case in world.database.cases.items():
+            world.database.cases[task] = restored(case, "restored from a backup", world.now)
 
 
 def beat(world: World, name: str) -> None:

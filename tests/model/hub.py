@@ -19,6 +19,7 @@ from hub.greeting import Greeting
 from hub.inbound import Inbound
 from hub.reception import Reception
 from hub.replies import Replies
+from hub.rules.callers import ANYBODY
 from hub.settings import HubSettings
 from hub.submission import Submissions
 from tests.model import store
@@ -188,7 +189,7 @@ class Hub:
         """Take a task by HTTP."""
         asked = {name: getattr(spec, name) for name in type(spec).model_fields}
         submission = TaskSubmission.model_construct(**asked, id=task_id, site=site, worker=pinned)
-        self._begin(self._submissions.post([submission]))
+        self._begin(self._submissions.post([submission], ANYBODY))
 
     def act(self, task_id: str, action: Action) -> None:
         """Do to a task what a person asks for, if its state allows that."""
@@ -196,7 +197,7 @@ class Hub:
 
     async def _act(self, task_id: str, action: Action) -> None:
         with contextlib.suppress(NotPossible):
-            await self._actions.do(task_id, action)
+            await self._actions.do(task_id, action, ANYBODY)
 
     # -- what it does by itself ------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from broker.messages import Receipt, encode
 from broker.topics import Control
 from edge_agent.rules import flow, handshake
 from hub.inbound import Inbound
-from hub.rules import batches, ends, hello, life, offers
+from hub.rules import batches, ends, hello, life, offers, restored
 from hub.rules.hello import Memory
 from hub.rules.reading import Source
 from tests.model.broker import Broker
@@ -176,6 +176,12 @@ def _keeps_the_session(broker: Broker, client: str, *, starts_clean: bool = Fals
 
 
 MUTANTS = (
+    Mutant(
+        "a hub from a backup takes up what may not run twice as it was",
+        "crash_worker crash_worker settle submit settle back_up_hub start_worker settle finish settle "
+        "crash_worker restore_hub start_worker settle finish",
+        _of_rules(restored.restored, lambda case, _why, _now: case),
+    ),
     Mutant(
         "a worker forgets what it has ended",
         "submit moves double_message settle finish settle time",

@@ -19,7 +19,7 @@ from hub.rules import batches, pacing
 from hub.rules.hello import Memory
 from hub.rules.presence import Presence
 from hub.rules.task import ENDED, HELD, TaskState
-from hub.store import cases, reports, streams, tasks, workers
+from hub.store import audit, cases, reports, streams, tasks, workers
 from hub.store.cases import Change
 from hub.store.reports import Mark
 from hub.store.streams import Stream
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from broker.messages import AnyEvent, Batch
+    from hub.rules.audit import Entry
     from hub.rules.kept import Rejection, Report
     from hub.rules.task import Case, Task
     from hub.store.workers import WorkerRow
@@ -134,6 +135,10 @@ def add_rejections(database: Database, rows: Sequence[Rejection]) -> None:
     del database, rows
 
 
+def write_audit(database: Database, *entries: Entry) -> None:
+    del database, entries
+
+
 def last_stream(database: Database, worker: str, stream: str) -> Stream | None:
     last = database.greeted.get(worker)
     known = [one for name, one in database.marks if name == worker]
@@ -207,6 +212,7 @@ _REPLACED: tuple[tuple[object, object], ...] = (
     (reports.advance, advance),
     (reports.add_reports, add_reports),
     (reports.add_rejections, add_rejections),
+    (audit.write, write_audit),
     (streams.last_stream, last_stream),
     (streams.greet, greet),
     (workers.save_worker, save_worker),

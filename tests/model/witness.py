@@ -232,7 +232,10 @@ class Witness:
                 self.may_begin[task] += 1
 
     def on_restored(self, backup: Database) -> None:
-        """What was committed since the backup is gone, and what was sent since may run again: the hub cannot know."""
+        """What was committed since the backup is gone, and what was sent since may run again: the hub cannot know.
+
+        It knows that it cannot: what may not run twice and was known then does not run again by itself.
+        """
         for mark, through in self._world.database.marks.items():
             self._had_committed[mark] = max(self._had_committed[mark], through)
         self._marks = dict(backup.marks)
@@ -242,8 +245,12 @@ class Witness:
         for case in self._world.database.cases.values():
             if backup.cases.get(case.task.id) is not case:
                 self.excuses.setdefault(case.task.id, "the hub has lost what became of it")
-                self.may_begin[case.task.id] += 1
-        for task in self.injected:
+                if case.task.idempotent or case.task.id not in backup.cases:
+                    self.may_begin[case.task.id] += 1
+        for case in backup.cases.values():
+            if not case.task.idempotent and case.task.state not in ENDED:
+                self.excuses.setdefault(case.task.id, "the hub cannot know whether it has run")
+        for task in self.injected - backup.cases.keys():
             self.may_begin[task] += 1
             self.excuses.setdefault(task, "the hub has lost that it was published")
 

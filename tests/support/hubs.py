@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from broker.topics import Topics
-from hub.app import Hub, listen
+from hub.app import Hub
+from hub.listening import listen
 from hub.settings import HubSettings
 from tests.support.waiting import Changes
 

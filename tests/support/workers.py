@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import to_json
 
+from broker.account import Account
 from broker.clock import new_id, now_ms
 from broker.errors import LinkDown
 from broker.link import Link, Will
@@ -226,6 +227,7 @@ async def scripted_worker(
     *,
     greets: bool = True,
     client_id: str | None = None,
+    account: Account | None = None,
     **profile: Any,  # noqa: ANN401
 ) -> AsyncIterator[ScriptedWorker]:
     """Connect a worker; where it `greets`, begin when the hub has answered its hello."""
@@ -234,6 +236,7 @@ async def scripted_worker(
         url=broker_url,
         client_id=client_id or f"{topics.root}-{worker}",
         session_expiry_seconds=profile.get("session_expiry_seconds", 0),
+        account=account or Account(),
     )
     will = Will(topic=topics.build(Status(site, worker)), payload=encode(Farewell(state="offline", session=session)))
     async with link.connect(will) as connection:

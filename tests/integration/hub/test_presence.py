@@ -11,7 +11,7 @@ import pytest
 
 from broker.local import PrivateBroker
 from broker.messages import Sync, encode
-from broker.topics import Status
+from broker.topics import BRIDGE_CUT, Bridge, Status
 from hub.attendance import Attendance
 from hub.rules import presence
 from tests.support.hubs import running_hub, settings_for
@@ -44,6 +44,30 @@ async def test_a_cut_cable_is_shown_by_the_will(world: World, hub: RunningHub) -
     async with world.worker() as worker:
         worker.die()
         assert (await hub.worker("w1", state="offline"))["reason"] == "connection_lost"
+
+
+async def test_a_bridge_that_says_that_it_is_cut_takes_its_site_along_and_no_other(
+    world: World, hub: RunningHub
+) -> None:
+    bridge = world.topics.build(Bridge("site-a"))
+    async with world.worker() as worker, world.worker("w2", site="site-b"), world.asker() as asker:
+        await asker.inject(bridge, BRIDGE_CUT, retain=True)
+        assert (await hub.worker("w1", state="offline"))["reason"] == "site_link_down"  # although it is the only one
+        assert (await hub.get("/api/workers/w2"))["state"] == "online"
+        await asker.inject(bridge, b"1", retain=True)
+        await worker.beat()
+        assert (await hub.worker("w1", state="online"))["reason"] is None
+
+
+async def test_a_bridge_that_went_while_the_hub_was_away_is_known_to_the_next(world: World) -> None:
+    async with world.worker(greets=False) as worker, world.asker() as asker:
+        async with world.hub() as hub:
+            await hub.connected()
+            await worker.beat()
+            await hub.worker("w1", state="online")
+        await asker.inject(world.topics.build(Bridge("site-a")), BRIDGE_CUT, retain=True)
+        async with world.hub() as hub:
+            assert (await hub.worker("w1", state="offline"))["reason"] == "site_link_down"
 
 
 async def test_a_late_will_does_not_end_the_new_session(world: World, hub: RunningHub) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
 from broker.errors import SettingsError
 from broker.settings import load
-from hub.app import listen
+from hub.listening import listen
+from hub.rules.callers import ANYBODY
+from hub.rules.roles import Role
+from hub.rules.tokens import ApiToken
 from hub.settings import HubSettings
+from hub.store.tokens import add_token
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Engine
 
 
 def test_it_listens_on_a_free_port_of_loopback_and_answers_without_delay() -> None:
@@ -27,8 +37,29 @@ def test_without_tokens_it_does_not_listen_beyond_loopback() -> None:
     assert "HUB_ALLOW_ANONYMOUS" in problem.expected
 
 
-def test_it_does_where_it_is_told_to() -> None:
-    with listen(HubSettings(http_host="0.0.0.0", http_port=0, allow_anonymous=True)) as listener:  # noqa: S104
+@pytest.mark.parametrize("revoked", [None, 2])
+def test_with_a_token_it_does_even_if_that_holds_no_more(engine: Engine, revoked: int | None) -> None:
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        add_token(connection, ApiToken("aaaaaaaa", "ci", Role.VIEWER, "0" * 64, 1, revoked_ms=revoked), ANYBODY)
+    settings = HubSettings(http_host="0.0.0.0", http_port=0, database_url=str(engine.url))  # noqa: S104
+    with listen(settings) as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"  # noqa: S104
+
+
+def test_a_database_without_a_token_is_none(engine: Engine) -> None:
+    with pytest.raises(SettingsError):
+        listen(HubSettings(http_host="0.0.0.0", http_port=0, database_url=str(engine.url)))  # noqa: S104
+
+
+def test_to_look_for_tokens_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError):
+        listen(HubSettings(http_host="0.0.0.0", http_port=0, database_url=f"sqlite:///{tmp_path}/hub.db"))  # noqa: S104
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("told", ["allow_anonymous", "require_tokens"])
+def test_it_does_where_it_is_told_to(told: str) -> None:
+    with listen(HubSettings.model_validate({"http_host": "0.0.0.0", "http_port": 0, told: True})) as listener:  # noqa: S104
         assert listener.getsockname()[0] == "0.0.0.0"  # noqa: S104
 
 

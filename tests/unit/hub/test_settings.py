@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.errors import SettingsError
-from broker.settings import describe, load
+from broker.settings import describe, load, unknown_variables
 from hub.rules.placement import Limit
 from hub.settings import HubSettings
 
@@ -59,3 +59,23 @@ def test_a_wrong_limit_of_a_file_is_named_by_its_key(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(HubSettings, file)
     assert [str(problem) for problem in caught.value.problems] == ["limits[0].max is 'many': expected a whole number"]
+
+
+def test_proxies_are_addresses_or_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_TRUSTED_PROXIES", '["10.0.0.7", "172.18.0.0/16", "::1"]')
+    assert load(HubSettings).trusted_proxies == ("10.0.0.7", "172.18.0.0/16", "::1")
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.0.0.7/8", ""])
+def test_what_is_no_address_of_a_proxy_is_named(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("HUB_TRUSTED_PROXIES", f'["{wrong}"]')
+    with pytest.raises(SettingsError) as caught:
+        load(HubSettings)
+    line = f"HUB_TRUSTED_PROXIES[0] is '{wrong}': expected an address or a network, as in 10.0.0.7 or 10.0.0.0/8"
+    assert [str(problem) for problem in caught.value.problems] == [line]
+
+
+def test_what_the_commands_read_is_not_taken_for_a_misspelt_setting() -> None:
+    beside = dict.fromkeys(("HUB_URL", "HUB_TOKEN", "HUB_TOKEN_FILE", "HUB_CA"), "x")
+    assert unknown_variables(HubSettings, beside) == []
+    assert unknown_variables(HubSettings, {"HUB_TOKENS": "x"}) == ["HUB_TOKENS is no setting; did you mean HUB_TOKEN?"]

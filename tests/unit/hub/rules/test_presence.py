@@ -16,6 +16,7 @@ from hub.rules.presence import (
     Reason,
     is_over,
     on_birth,
+    on_cut,
     on_farewell,
     on_frozen,
     on_heartbeat,
@@ -288,3 +289,12 @@ def test_silence_ends_in_offline_whatever_was_before(history: list[tuple[Step, s
 def test_a_live_birth_always_ends_in_online(history: list[tuple[Step, str, int]]) -> None:
     born = on_birth(live(history), "s9", INTERVAL, retained=False, now=10**6)
     assert (born.state, born.reason, born.session) == (PresenceState.ONLINE, None, "s9")
+
+
+def test_a_bridge_that_is_cut_takes_along_who_is_there_and_nobody_else() -> None:
+    online = on_birth(Presence(), "s", 30_000, retained=False, now=0)
+    cut = on_cut(online, now=5)
+    assert (cut.state, cut.reason, cut.since_ms) == (PresenceState.OFFLINE, Reason.SITE_LINK_DOWN, 5)
+    assert on_heartbeat(cut, "s", retained=False, now=9).state is PresenceState.ONLINE
+    stopped = on_farewell(online, "s", stopped=True, now=3)
+    assert on_cut(stopped, now=5) is stopped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, strategies as st
 
 from broker.messages import (
@@ -23,9 +24,10 @@ from broker.messages import (
     Via,
     WorkerStarted,
 )
+from hub.rules import life
 from hub.rules.clocks import Estimate
 from hub.rules.reading import Reading, Source, read, tasks_of
-from hub.rules.task import TaskState
+from hub.rules.task import Case, TaskState, new_task
 
 if TYPE_CHECKING:
     from hub.rules.clocks import Clocks
@@ -172,3 +174,45 @@ def test_the_cases_that_it_is_given_stay_as_they_are() -> None:
     known = {task: (case.task, dict(case.attempts)) for task, case in before.items()}
     read([(2, finished(2002))], source(), before, None, NOW)
     assert {task: (case.task, dict(case.attempts)) for task, case in before.items()} == known
+
+
+def case_for(site: str | None, pinned: str | None) -> Case:
+    """Return a case that the hub has given to w2 at site-b."""
+    task = new_task(TaskSpec(kind="noop"), "t1", via="http", site=site, pinned=pinned, now=1)
+    return life.assign(Case(task), "w2", 1)
+
+
+LIES = [
+    (TaskAccepted(at=1, task="t1", attempt=2),),
+    (TaskStarted(at=1, task="t1", attempt=2),),
+    (finished(1),),
+    (TaskDeclined(at=1, task="t1", attempt=2, reason="so that nobody does it"),),
+]
+
+
+@pytest.mark.parametrize("events", LIES, ids=lambda events: type(events[0]).__name__)
+@pytest.mark.parametrize(("site", "pinned"), [("site-b", None), (None, "w2"), ("site-b", "w2"), ("site-a", "w2")])
+def test_no_worker_moves_a_task_of_another_site_or_worker(
+    events: tuple[AnyEvent, ...], site: str | None, pinned: str | None
+) -> None:
+    case = case_for(site, pinned)
+    told = read(enumerate(events, start=1), source(), {"t1": case}, None, NOW)
+
+    assert told.cases == {"t1": case}
+    assert (told.drops, told.declined) == ([], [])
+    assert [report.event for report in told.reports] == list(events)
+
+
+def test_an_id_that_clashed_gives_no_say_in_the_other_task() -> None:
+    case = case_for("site-b", None)
+    late = TaskFinished(at=1, task="t1", attempt=7, outcome=Outcome.SUCCEEDED)
+    told = read(enumerate([accepted(1), late], start=1), source(), {"t1": case}, None, NOW)
+
+    assert told.cases["t1"].task == case.task
+
+
+def test_a_worker_that_moved_tells_of_what_it_was_given_before() -> None:
+    task = new_task(TaskSpec(kind="noop"), "t1", via="http", site="site-b", pinned=None, now=1)
+    told = read([(1, finished(2))], source(), {"t1": life.assign(Case(task), "w1", 1)}, None, NOW)
+
+    assert told.cases["t1"].task.state is TaskState.SUCCEEDED

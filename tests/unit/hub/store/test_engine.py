@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, event, insert, inspect, select, text
 
 import hub.store
 from broker.errors import SettingsError
-from hub.store.engine import open_engine
+from hub.store.engine import open_engine, revisions, schema_of
 from hub.store.schema import metadata, streams
 from hub.store.tasks import unended
 
@@ -73,6 +73,24 @@ def test_tasks_of_an_earlier_release_are_for_one_worker_and_nobodys_child(tmp_pa
     assert (task.id, task.target, task.parent) == ("t1", "one", None)
 
 
+@pytest.mark.parametrize("schema", revisions())
+def test_a_database_of_each_earlier_schema_is_brought_up_to_date(schema: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    earlier = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(hub.store.__file__).parent / "migrations"))
+    with earlier.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, schema)
+        connection.commit()
+    earlier.dispose()
+    engine = open_engine(url)
+    with engine.connect() as reading:
+        assert schema_of(reading) == revisions()[-1]
+        assert sorted(inspect(reading).get_table_names()) == sorted([*metadata.tables, "alembic_version"])
+    engine.dispose()
+
+
 def test_a_reader_sees_the_last_commit_while_a_writer_writes(engine: Engine) -> None:
     with engine.connect().execution_options(writes=True) as writing, engine.connect() as reading:
         writing.execute(insert(streams).values(worker="w1", stream="st", committed_through=7))
@@ -117,3 +135,11 @@ def test_a_directory_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> 
     with pytest.raises(SettingsError) as caught:
         open_engine(f"sqlite:///{tmp_path}/file/hub.db")
     assert "HUB_DATABASE_URL" in str(caught.value)
+
+
+def test_a_link_that_leads_nowhere_is_not_followed_to_make_a_database_there(tmp_path: Path) -> None:
+    (tmp_path / "hub.db").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(SettingsError, match="HUB_DATABASE_URL"):
+        open_engine(f"sqlite:///{tmp_path}/hub.db")
+    assert not (tmp_path / "elsewhere").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -189,3 +190,34 @@ async def test_closing_commits_what_was_submitted(engine: Engine) -> None:
     ledger.close()
     assert len(kept(engine)) == MAX_GROUP + 5
     await asyncio.gather(*pieces)
+
+
+async def test_it_says_for_how_long_it_has_been_at_one_transaction(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    ledger.open()
+    assert ledger.stuck_seconds == 0.0
+    held = Held()
+    piece = ledger.submit(held)
+    await asyncio.to_thread(held.began.wait, 10)
+    first = ledger.stuck_seconds
+    assert 0.0 < first < ledger.stuck_seconds
+    held.release.set()
+    await piece
+    await ledger.commit(partial(put, number=1))
+    ledger.close()
+    assert ledger.stuck_seconds == 0.0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_writer_that_died_is_stuck_for_ever(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    ledger.open()
+
+    def die(_: Connection) -> None:
+        raise KeyboardInterrupt  # it is nobody's result, as no other error is
+
+    left = ledger.submit(die)
+    await asyncio.to_thread(ledger._thread.join)  # noqa: SLF001
+    assert not left.done()
+    assert ledger.stuck_seconds == math.inf
+    ledger.close()

@@ -13,6 +13,7 @@ from broker.messages import Outcome, TaskFinished, TaskSpec
 from hub.errors import NotPossible
 from hub.rules import life
 from hub.rules.actions import Cancel, Resolve, Retry
+from hub.rules.callers import ANYBODY
 from hub.rules.children import Member, child_id
 from hub.rules.task import ENDED, Case, Task, TaskState, new_task
 from hub.store import cases, tasks as store
@@ -77,7 +78,7 @@ def test_a_parent_is_expanded_once_and_not_when_it_has_ended(connection: Connect
     make_family(connection, 2)
     assert expand(connection, {"p": members(3)}, NOW + 9) == ([], {})
     store.submit(connection, [new("q")])
-    do(connection, "q", Cancel(), NOW)
+    do(connection, "q", Cancel(), NOW, ANYBODY)
     assert expand(connection, {"q": members(3), "nosuch": members(1)}, NOW + 9) == ([], {})
     assert count_children(connection, "q") == {}
 
@@ -117,7 +118,7 @@ def test_an_unknown_child_keeps_its_parent_open_until_somebody_says_what_became_
     cases.save(connection, before, {first: life.on_lost(assigned, 1, "w0 is offline", 6)})
     end(connection, second)
     assert (task(connection, first).state, task(connection, "p").state) == (TaskState.UNKNOWN, TaskState.RUNNING)
-    do(connection, first, Resolve(TaskState.SUCCEEDED), 9000)
+    do(connection, first, Resolve(TaskState.SUCCEEDED), 9000, ANYBODY)
     assert task(connection, "p").state is TaskState.SUCCEEDED
 
 
@@ -125,7 +126,7 @@ def test_a_parent_follows_a_child_that_is_retried_and_then_ends_otherwise(connec
     first, second = make_family(connection, 2)
     end(connection, first)
     end(connection, second, outcome=Outcome.FAILED)
-    done = do(connection, second, Retry(), 6000)
+    done = do(connection, second, Retry(), 6000, ANYBODY)
     assert [(change.after.id, change.after.state.value) for change in done.changes] == [
         (second, "pending"),
         ("p", "running"),
@@ -147,14 +148,14 @@ def test_a_late_success_counts_for_the_parent_too(connection: Connection) -> Non
 
 def test_to_cancel_a_parent_that_nobody_began_ends_all_of_it_at_once_and_each_says_why(connection: Connection) -> None:
     children = make_family(connection, 3)
-    do(connection, "p", Cancel("no need"), 6000)
+    do(connection, "p", Cancel("no need"), 6000, ANYBODY)
     assert count_children(connection, "p") == {TaskState.CANCELLED: 3}
     parent = task(connection, "p")
     assert (parent.state, parent.error) == (TaskState.CANCELLED, "cancelled; 3 of 3 did not succeed: 3 cancelled")
     assert {(deed.verb, deed.said["reason"]) for name in children for deed in deeds_of(connection, name)} == {
         ("cancel", "no need")
     }
-    do(connection, "p", Retry(), 7000)
+    do(connection, "p", Retry(), 7000, ANYBODY)
     assert count_children(connection, "p") == {TaskState.PENDING: 3}
     assert task(connection, "p").state is TaskState.RUNNING
 
@@ -202,7 +203,7 @@ def _move(connection: Connection, move: str, ids: list[str], at: int) -> None:
         action = Cancel() if verb == "cancel" else Retry()
         for name in ["p"] if parent else ids:
             try:
-                do(connection, name, action, at)
+                do(connection, name, action, at, ANYBODY)
             except NotPossible:
                 continue
 
