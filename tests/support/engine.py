@@ -44,6 +44,7 @@ class TestEngine:
     Attributes:
         url: Where it answers.
         bridge: The network that containers get who ask for one, if there is a program to make it.
+        prefix: What stands before the command that starts it.
 
     """
 
@@ -54,6 +55,7 @@ class TestEngine:
         self.bridge = bridge
         self.live_restore = live_restore
         self.url = f"unix://{folder}/docker.sock"
+        self.prefix: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,7 +67,19 @@ class TestEngine:
     def start(self) -> None:
         """Start it; return when it answers."""
         folder = self.folder
-        options = {
+        command = [*self.prefix, _find("dockerd"), *(f"--{name}={value}" for name, value in self.options().items())]
+        with (folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                missing(f"a dockerd that starts (as root): {(folder / 'log').read_text()[-600:]}")
+            time.sleep(LOOK_SECONDS)
+
+    def options(self) -> dict[str, str]:
+        """Return what it is started with."""
+        folder = self.folder
+        return {
             "host": self.url,
             "data-root": str(folder / "data"),
             "exec-root": str(folder / "exec"),
@@ -76,14 +90,6 @@ class TestEngine:
             "ip-masq": "false",
             "live-restore": str(self.live_restore).lower(),
         }
-        command = [_find("dockerd"), *(f"--{name}={value}" for name, value in options.items())]
-        with (folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + START_SECONDS
-        while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                missing(f"a dockerd that starts (as root): {(folder / 'log').read_text()[-600:]}")
-            time.sleep(LOOK_SECONDS)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it, by default in order: then it stops its containers first."""
