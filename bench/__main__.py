@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench import drain, idle, journal, output, placement, tasks
+from bench import access, backup, drain, fleet, idle, journal, output, placement, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,9 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "journal": journal.rows,
     "output": output.rows,
     "placement": placement.rows,
+    "access": access.rows,
+    "backup": backup.rows,
+    "fleet": fleet.rows,
 }
 """Each in a house of its own, so that none finds what another has left."""
 
