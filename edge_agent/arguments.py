@@ -38,7 +38,8 @@ def _add_enrol(commands: Commands[argparse.ArgumentParser]) -> None:
         "enrol",
         help="trade a one-time token for an account of this worker's own",
         description="Trade a one-time token, which edge-hub workers enrol prints, for this worker's account at the"
-        " broker. What is not given here is what the settings say. A running agent takes the new account by itself.",
+        " broker. What is not given here is what the settings say. A running agent takes the new account by itself;"
+        " a systemd service has a copy, which is made anew when it is started.",
     )
     _add_config(enrol)
     enrol.add_argument("--hub", metavar="URL", help="where the hub is: https://hub.example")
