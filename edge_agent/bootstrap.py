@@ -42,7 +42,7 @@ async def find_broker(
     """
     while True:
         try:
-            answer = await ask(hub_url, account())
+            answer = await _ask_safely(hub_url, account(), enrolled)
         except (ValueError, HoldfastError) as error:
             kept = offline.kept_bootstrap() or enrolled
             told = error.told if isinstance(error, LinkDown) else {"url": hub_url, "reason": str(error)}
@@ -63,6 +63,7 @@ async def wait_for_move(
     *,
     is_online: Callable[[], bool],
     interval: Callable[[], float],
+    enrolled: Bootstrap | None = None,
 ) -> Bootstrap:
     """Return the hub's answer once it differs from `known`; it is asked only while the agent is not online.
 
@@ -73,6 +74,7 @@ async def wait_for_move(
         offline: Keeps the answer.
         is_online: Whether the broker is where it is thought to be.
         interval: Seconds until the next look.
+        enrolled: What the hub said about it when this worker enrolled.
 
     """
     while True:
@@ -80,13 +82,30 @@ async def wait_for_move(
         if is_online():
             continue
         try:
-            answer = await ask(hub_url, account())
+            answer = await _ask_safely(hub_url, account(), enrolled)
         except (ValueError, HoldfastError):
             continue  # the link's own log says that there is none
         if answer != known:
             offline.keep_bootstrap(answer)
             log.info("broker_moved", broker_url=answer.broker_url, root=answer.root)
             return answer
+
+
+async def _ask_safely(hub_url: str, account: Account, enrolled: Bootstrap | None) -> Bootstrap:
+    """Ask the hub, but let nobody who answers in its place have the account shown without TLS.
+
+    Raises:
+        LinkDown: If it does not answer.
+        ValueError, HoldfastError: If what answers is no hub, or would have less than when this worker enrolled.
+
+    """
+    answer = await ask(hub_url, account)
+    if enrolled and BrokerUrl.parse(enrolled.broker_url).secure and not BrokerUrl.parse(answer.broker_url).secure:
+        raise ValueError(
+            f"the answer is to reach the broker without TLS, at {answer.broker_url}, and this worker has enrolled with"
+            f" {enrolled.broker_url}; if that is meant, enrol it again"
+        )
+    return answer
 
 
 async def ask(hub_url: str, account: Account) -> Bootstrap:

@@ -98,15 +98,19 @@ class Connecting:
             await self._connect_to(name, Bootstrap(broker_url=settings.broker_url, root=settings.root))
             return
         hub, poll = settings.control_plane_url, settings.poll_interval_seconds
-        account = self._identity.account
-        place = await find_broker(
-            hub, account, self._offline, poll_interval_seconds=poll, enrolled=self._identity.bootstrap
-        )
+        account, enrolled = self._identity.account, self._identity.bootstrap
+        place = await find_broker(hub, account, self._offline, poll_interval_seconds=poll, enrolled=enrolled)
         while True:
             async with asyncio.TaskGroup() as group:
                 session = group.create_task(self._connect_to(name, place), name="session")
                 place = await wait_for_move(
-                    place, hub, account, self._offline, is_online=self._has_broker, interval=self._ask_interval
+                    place,
+                    hub,
+                    account,
+                    self._offline,
+                    is_online=self._has_broker,
+                    interval=self._ask_interval,
+                    enrolled=enrolled,
                 )
                 session.cancel()
 
