@@ -36,7 +36,7 @@ class Abilities:
         self._withdrawn: dict[str, str] = {}
         self._listeners: list[Callable[[], None]] = []
         self._look()
-        self._usual_kinds = self._kinds
+        self._usual_kinds, self._usual_lacking = self._kinds, self._lacking
         for kind, reason in self._lacking.items():
             say = log.debug if kind in BUILT_IN_KINDS else log.warning  # who installs a handler wants it to run
             say("kind_not_offered", kind=kind, reason=reason)
@@ -55,6 +55,11 @@ class Abilities:
     def lacking(self) -> Mapping[str, str]:
         """Why tasks of the other kinds cannot run now."""
         return self._lacking
+
+    @property
+    def usual_lacking(self) -> Mapping[str, str]:
+        """Why tasks of the other kinds never run here."""
+        return self._usual_lacking
 
     @property
     def usual_capabilities(self) -> Mapping[str, Scalar]:

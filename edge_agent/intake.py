@@ -83,7 +83,7 @@ class Intake:
     def _host(self) -> Host:
         abilities = self._abilities
         if not self._hub_is_there():  # nobody could place elsewhere what has no room, or what is not to be had just now
-            return Host(abilities.usual_kinds, abilities.usual_capabilities)
+            return Host(abilities.usual_kinds, abilities.usual_capabilities, abilities.usual_lacking)
         room = self._runner.queued < self._runner.slots * QUEUED_PER_SLOT
         return Host(abilities.kinds, abilities.capabilities, abilities.lacking, has_room=room)
 

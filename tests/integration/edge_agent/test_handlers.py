@@ -170,7 +170,7 @@ async def test_a_request_is_a_task_where_there_is_network_access(stage: Stage) -
             other = {"kind": "http", "params": {"url": "http://me:secret@elsewhere.example/"}}
             await stage.hub.inject_to(app.name.worker, {"id": "forbidden", **other})
             forbidden = await stage.hub.until(lambda: stage.hub.declined().get("forbidden"))
-    assert declined.reason == "http does not run here"
+    assert declined.reason == "http does not run here: network_access is missing, expected true"
     assert asked.outcome is Outcome.SUCCEEDED
     assert forbidden
     assert forbidden.reason == "WORKER_ALLOW_URLS does not allow 'http://elsewhere.example/'"
