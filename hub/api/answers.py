@@ -78,6 +78,7 @@ class Paged(Query):
 
 
 QueryType = TypeVar("QueryType", bound=Query)
+ModelType = TypeVar("ModelType", bound=BaseModel)
 
 
 def query_of(request: Request, kind: type[QueryType]) -> QueryType:
@@ -96,6 +97,15 @@ async def body_of(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise TooLarge(limit)
     return bytes(body)
+
+
+async def model_of(request: Request, kind: type[ModelType], limit: int) -> ModelType:
+    """Return the body, of at most `limit` bytes, as the model says. Raises `InvalidInput`, which names the field."""
+    body = await body_of(request, limit)
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidInput(explain(error)) from None
 
 
 def listed(items: list[dict[str, object]], following: int | None) -> JSON:

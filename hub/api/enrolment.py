@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 
 from broker.clock import wall_ms
-from broker.errors import InvalidInput
 from broker.messages import EnrolAnswer, EnrolAsk, Message, SiteName, WorkerName
-from broker.problems import explain
-from hub.api.answers import JSON, ProblemDocument, Query, body_of, listed, query_of, rfc3339
+from hub.api.answers import JSON, ProblemDocument, Query, listed, model_of, query_of, rfc3339
 from hub.api.context import context_of
 from hub.api.guard import caller_of
 from hub.api.health import broker_url_for
@@ -37,13 +35,10 @@ class EnrolmentRequest(Message):
     valid_minutes: float = Field(default=VALID_MINUTES, gt=0, le=MAX_VALID_MINUTES)
 
 
-Model = TypeVar("Model", bound=Message)
-
-
 async def post_enrol(request: Request) -> Response:
     """Trade a token for an account of the broker, and say where and what that is."""
     context, caller = context_of(request), caller_of(request)
-    asked = await _read(request, EnrolAsk)
+    asked = await model_of(request, EnrolAsk, MAX_BODY_BYTES)
     try:
         given = await context.enrolling.trade(asked.token, asked.worker, asked.site, asked.nonce, caller.address)
     except EnrolmentRefused as refused:
@@ -71,7 +66,7 @@ async def get_ca(request: Request) -> Response:
 
 async def post_enrolment(request: Request) -> Response:
     """Make a one-time token; its text is in this answer, and nowhere else."""
-    asked = await _read(request, EnrolmentRequest)
+    asked = await model_of(request, EnrolmentRequest, MAX_BODY_BYTES)
     make = context_of(request).enrolling.make
     one, text = await make(asked.site, asked.worker, asked.valid_minutes, caller_of(request))
     return JSON({"token": text, **enrolment_shape(one, wall_ms())}, HTTPStatus.CREATED, {"Cache-Control": "no-store"})
@@ -103,13 +98,6 @@ def enrolment_shape(one: Enrolment, now: int) -> dict[str, object]:
         "used_by": one.used_by,
         "revoked_at": rfc3339(one.revoked_ms),
     }
-
-
-async def _read(request: Request, kind: type[Model]) -> Model:
-    try:
-        return kind.model_validate_json(await body_of(request, MAX_BODY_BYTES))
-    except ValidationError as error:
-        raise InvalidInput(explain(error)) from None
 
 
 def _is_guessed(refused: EnrolmentRefused) -> bool:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from starlette.routing import Route
 
-from broker.errors import InvalidInput
 from broker.messages import Exchange
-from broker.problems import explain
-from hub.api.answers import JSON, body_of
+from hub.api.answers import JSON, model_of
 from hub.api.context import context_of
 from hub.api.guard import caller_of
 from hub.errors import AccountGone, NotYours
@@ -27,11 +24,7 @@ MAX_EXCHANGE_BYTES = 8 * 1024 * 1024
 
 async def post_exchange(request: Request) -> Response:
     """Handle what a worker has posted, and answer with what there is for it, when all of that is committed."""
-    body = await body_of(request, MAX_EXCHANGE_BYTES)
-    try:
-        posted = Exchange.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidInput(explain(error)) from None
+    posted = await model_of(request, Exchange, MAX_EXCHANGE_BYTES)
     _refuse_others(request, posted)
     return JSON(await context_of(request).gateway.exchange(posted))
 

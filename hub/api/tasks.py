@@ -7,14 +7,14 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 from starlette.routing import Route
 
 from broker.errors import InvalidInput
 from broker.messages import MAX_MESSAGE_BYTES, TaskSubmission
-from broker.problems import Problem, explain
+from broker.problems import Problem
 from broker.reading import Refused, read_submission_lines, read_submissions
-from hub.api.answers import JSON, Paged, Query, body_of, listed, query_of
+from hub.api.answers import JSON, Paged, Query, body_of, listed, model_of, query_of
 from hub.api.context import context_of
 from hub.api.explained import explained
 from hub.api.guard import caller_of
@@ -62,11 +62,7 @@ class WaitQuery(Query):
 async def post_task(request: Request) -> Response:
     """Take one task in; answer after the commit. A known id with the same body answers with the task as it is."""
     context = context_of(request)
-    body = await body_of(request, MAX_MESSAGE_BYTES)
-    try:
-        submission = TaskSubmission.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidInput(explain(error)) from None
+    submission = await model_of(request, TaskSubmission, MAX_MESSAGE_BYTES)
     problems = context.submissions.problems(submission)
     if problems:
         raise InvalidInput(problems)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.routing import Route
 
 from broker.clock import wall_ms
-from broker.errors import InvalidInput
 from broker.messages import MAX_MESSAGE_BYTES
-from broker.problems import explain
-from hub.api.answers import JSON, Query, body_of, listed, query_of, rfc3339
+from hub.api.answers import JSON, Query, listed, model_of, query_of, rfc3339
 from hub.api.context import context_of
 from hub.api.guard import caller_of
 from hub.rules.tokens import TokenRequest
@@ -32,11 +29,7 @@ async def list_tokens(request: Request) -> Response:
 
 async def post_token(request: Request) -> Response:
     """Make a token, and tell it this once; answer after the commit."""
-    body = await body_of(request, MAX_MESSAGE_BYTES)
-    try:
-        asked = TokenRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidInput(explain(error)) from None
+    asked = await model_of(request, TokenRequest, MAX_MESSAGE_BYTES)
     one, text = await context_of(request).tokens.make(asked, caller_of(request))
     return JSON({**token_shape(one, wall_ms()), "token": text}, HTTPStatus.CREATED)
 

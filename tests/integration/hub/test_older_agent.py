@@ -1,4 +1,4 @@
-"""An agent of the first release at this hub: what it says, word for word, and what it must understand."""
+"""An agent of the first release at this hub: the least that it says, and what it must understand."""
 
 from __future__ import annotations
 
